@@ -102,11 +102,13 @@ pub struct WrongType {
 
 /// A type that can be a column of a read model.
 ///
-/// `#[derive(Column)]` gives it to a newtype (as its inner type) and to an enum without fields (as text).
+/// `#[derive(Column)]` gives it to a newtype (as its inner type) and to an enum without fields (as
+/// text).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a column of a read model",
     label = "not a column type",
-    note = "a column is a bool, i32, i64, String, Money, Date, Timestamp, Uuid or Json<T>, an Option of one of these, or a type of yours with #[derive(Column)]"
+    note = "a column is a bool, i32, i64, String, Money, Date, Timestamp, Uuid or Json<T>, \
+        an Option of one of these, or a type of yours with #[derive(Column)]"
 )]
 pub trait Column: Sized {
     /// Its type in Postgres.
@@ -133,7 +135,10 @@ macro_rules! columns {
             fn from_value(value: Value<'_>) -> Result<Self, WrongType> {
                 match value {
                     Value::$kind($cell) => Ok($back),
-                    other => Err(WrongType { expected: ColumnType::$kind, found: format!("{other:?}") }),
+                    other => Err(WrongType {
+                        expected: ColumnType::$kind,
+                        found: format!("{other:?}"),
+                    }),
                 }
             }
         }

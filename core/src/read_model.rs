@@ -119,7 +119,8 @@ pub trait Fold<E: EventSet>: ReadModel + Reads<E> {
 
 /// A read model whose columns merge: made by the derive when its columns say how.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is keyed, not additive: none of its columns is marked #[sum], #[min], #[max] or #[latest(by = …)]",
+    message = "`{Self}` is keyed, not additive: none of its columns is marked #[sum], \
+        #[min], #[max] or #[latest(by = …)]",
     label = "use Fold, or mark every column that is not a #[key]"
 )]
 pub trait Additive: ReadModel {
@@ -127,9 +128,10 @@ pub trait Additive: ReadModel {
     fn merge(&mut self, other: Self);
 }
 
-/// An additive read model: each event contributes rows, and rows of the same key are merged column by column.
+/// An additive read model: each event contributes rows, and rows of the same key are merged column
+/// by column.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` lists `{E}` in #[read_model(from(…))], but takes no contributions from it",
+    message = "`{Self}` lists `{E}` in #[read_model(from(…))], but takes nothing from it",
     label = "write `impl Contribute<{E}> for {Self}`"
 )]
 pub trait Contribute<E: EventSet>: Additive + Reads<E> {

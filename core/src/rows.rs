@@ -1,4 +1,5 @@
-//! Rows in memory, and the one face behind which read models of different row types stand in one list.
+//! Rows in memory, and the one face behind which read models of different row types stand in one
+//! list.
 use crate::{
     Additive, Contribute, Decoded, EventSet, Fold, ReadModel, Table, Topic, Value, WrongType,
 };
@@ -6,7 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// Rows of one read model by key: one batch of it live, the whole of it in a rebuild and in the oracle.
+/// Rows of one read model by key: one batch of it live, the whole of it in a rebuild and in the
+/// oracle.
 /// `None` is a row that was removed.
 pub type Held<R> = HashMap<<R as ReadModel>::Key, Option<R>>;
 

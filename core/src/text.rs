@@ -77,7 +77,8 @@ pub fn text_schema(
 }
 
 /// Declares a type of checked text, cheap to clone:
-/// `text! { /// What it is.  pub struct Sku, 1..=64, check = |text| check_printable(text, 1..=64); }`.
+/// `text! { /// What it is.  pub struct Sku, 1..=64, check = |text| check_printable(text, 1..=64);
+/// }`.
 ///
 /// It has `parse`, `AsRef<str>`, `Display`, `Column`, JSON, JSON schema (`pattern = "…"` when there
 /// is one) and Avro. JSON from outside is checked; what an event holds is a fact and is not.
@@ -126,7 +127,8 @@ macro_rules! text {
                 deserializer: D,
             ) -> Result<Self, D::Error> {
                 let outside = deserializer.is_human_readable();
-                let text = <String as $crate::macros::serde::Deserialize>::deserialize(deserializer)?;
+                use $crate::macros::serde::Deserialize as _;
+                let text = String::deserialize(deserializer)?;
                 if outside {
                     Self::parse(&text).map_err($crate::macros::serde::de::Error::custom)
                 } else {
@@ -170,7 +172,8 @@ macro_rules! text {
     )+};
 }
 
-/// Declares a type of stream id: `stream_id! { /// What it is.  pub struct InvoiceId, check = |id| …; }`.
+/// Declares a type of stream id: `stream_id! { /// What it is.  pub struct InvoiceId, check = |id|
+/// …; }`.
 /// The pattern of ids holds for all of them; `check` adds rules of its own.
 #[macro_export]
 macro_rules! stream_id {

@@ -45,5 +45,7 @@ pub struct IssueCreditNote(pub CreditNoteIssued);
 
 commands! {
     /// What one credit note can be asked.
-    pub enum CreditNoteCommand for "credit-notes" of CreditNoteId as "credit_note_id" { IssueCreditNote creates }
+    pub enum CreditNoteCommand for "credit-notes" of CreditNoteId as "credit_note_id" {
+        IssueCreditNote creates
+    }
 }

@@ -2,6 +2,8 @@
 //! One file per aggregate, named after its topic; `documents` holds what invoices and credit notes
 //! have in common. The Avro schemas under `avro/` are generated from here (`cargo x schemas`).
 
+#![deny(clippy::wildcard_enum_match_arm, clippy::match_wildcard_for_single_variants)]
+
 pub mod credit_notes;
 pub mod documents;
 pub mod invoices;

@@ -170,7 +170,8 @@ fn mark_by_columns(columns: &mut [Column<'_>]) -> Vec<Error> {
                 Merge::Max if place == 0 => {} // the same thing
                 _ => {
                     let text = format!(
-                        "`{name}` belongs to this `by`; it can have no other merge, nor another `by` (only the first may be #[max])"
+                        "`{name}` belongs to this `by`; it can have no other merge, nor another \
+                         `by` (only the first may be #[max])"
                     );
                     errors.push(Error::new(name.span(), text));
                 }
@@ -205,8 +206,14 @@ fn check(input: &DeriveInput, columns: &[Column<'_>], additive: bool) -> Vec<Err
             ));
         }
         if additive && matches!(column.merge, Merge::Replace) {
-            errors.push(Error::new_spanned(column.name, format!(
-                "other columns of `{}` are merged, so `{}` needs #[key], #[sum], #[min], #[max] or #[latest(by = …)]", input.ident, column.name)));
+            errors.push(Error::new_spanned(
+                column.name,
+                format!(
+                    "other columns of `{}` are merged, so `{}` needs #[key], #[sum], #[min], \
+                     #[max] or #[latest(by = …)]",
+                    input.ident, column.name
+                ),
+            ));
         }
         if column.hidden && (column.filter || matches!(column.merge, Merge::Key)) {
             errors.push(Error::new_spanned(
@@ -237,16 +244,21 @@ fn spell_out(
     };
     let definitions = columns.iter().map(definition);
     let names: Vec<_> = columns.iter().map(|c| c.name).collect();
-    // Every use of a column's type has the same span and form: a wrong type is one error, not three.
+    // Every use of a column's type has the same span and form: a wrong type is one error, not
+    // three.
     let to_value = columns.iter().map(|c| {
         let (name, ty) = (c.name, c.ty);
         quote_spanned!(ty.span()=> <#ty as ::foldstream_core::Column>::value(&self.#name))
     });
-    let from_value = columns.iter().map(|c| { let ty = c.ty; quote_spanned!(ty.span()=> <#ty as ::foldstream_core::Column>::from_value(values.next().unwrap_or(::foldstream_core::Value::Null))) });
-    let filtered = columns.iter().filter(|c| c.filter).map(|c| {
+    let from_value = columns.iter().map(|c| {
         let ty = c.ty;
-        quote_spanned!(ty.span()=> ordered::<#ty>();)
+        quote_spanned! {ty.span()=>
+            <#ty as ::foldstream_core::Column>::from_value(
+                values.next().unwrap_or(::foldstream_core::Value::Null),
+            )
+        }
     });
+    let ordered = ordered_columns(columns);
     let (nth, key_nth) = (0..columns.len(), 0..keys.len());
     let source = if additive { quote!(contribute) } else { quote!(fold) };
     let sources = from
@@ -257,7 +269,8 @@ fn spell_out(
         impl ::foldstream_core::ReadModel for #row {
             type Key = #key_type;
             const TABLE: ::foldstream_core::Table = ::foldstream_core::Table {
-                name: #name, version: #version, doc: #doc, additive: #additive, columns: &[#(#definitions),*],
+                name: #name, version: #version, doc: #doc, additive: #additive,
+                columns: &[#(#definitions),*],
             };
             fn row_key(&self) -> Self::Key { #key }
             fn key_value(key: &Self::Key, column: usize) -> ::foldstream_core::Value<'_> {
@@ -272,7 +285,9 @@ fn spell_out(
                     other => panic!("{} has no column {other}", #name),
                 }
             }
-            fn from_values(values: Vec<::foldstream_core::Value<'_>>) -> Result<Self, ::foldstream_core::WrongType> {
+            fn from_values(
+                values: Vec<::foldstream_core::Value<'_>>,
+            ) -> Result<Self, ::foldstream_core::WrongType> {
                 let mut values = values.into_iter();
                 Ok(Self { #(#names: #from_value?),* })
             }
@@ -281,11 +296,22 @@ fn spell_out(
             }
         }
         #(impl ::foldstream_core::Reads<#from> for #row {})*
+        #ordered
+        #merge
+    }
+}
+
+/// A compile-time check: what is filtered by has an order.
+fn ordered_columns(columns: &[Column<'_>]) -> TokenStream {
+    let filtered = columns.iter().filter(|c| c.filter).map(|c| {
+        let ty = c.ty;
+        quote_spanned!(ty.span()=> ordered::<#ty>();)
+    });
+    quote! {
         const _: fn() = || {
             fn ordered<T: ::foldstream_core::Ordered>() {}
             #(#filtered)*
         };
-        #merge
     }
 }
 
@@ -301,7 +327,8 @@ fn definition(column: &Column<'_>) -> TokenStream {
     };
     let filter = *filter || matches!(column.merge, Merge::Key);
     quote_spanned! {ty.span()=> ::foldstream_core::ColumnDef {
-        name: stringify!(#name), doc: #doc, filter: #filter, hidden: #hidden, merge: ::foldstream_core::Merge::#merge,
+        name: stringify!(#name), doc: #doc, filter: #filter, hidden: #hidden,
+        merge: ::foldstream_core::Merge::#merge,
         column_type: <#ty as ::foldstream_core::Column>::TYPE,
         nullable: <#ty as ::foldstream_core::Column>::NULLABLE,
         labels: <#ty as ::foldstream_core::Column>::LABELS,
@@ -320,7 +347,10 @@ fn merge(row: &Ident, columns: &[Column<'_>]) -> TokenStream {
     }
     let compare = lists.iter().enumerate().map(|(n, by)| {
         let latest = quote::format_ident!("latest_{n}");
-        quote!(let #latest = std::cmp::Ordering::Equal #(.then_with(|| ::foldstream_core::by_is_greater(&other.#by, &self.#by)))*;)
+        quote! {
+            let #latest = std::cmp::Ordering::Equal
+                #(.then_with(|| ::foldstream_core::by_is_greater(&other.#by, &self.#by)))*;
+        }
     });
     let statements = columns.iter().map(|column| {
         let (name, ty) = (column.name, column.ty);
@@ -357,5 +387,83 @@ fn merge(row: &Ident, columns: &[Column<'_>]) -> TokenStream {
                 #(#statements)*
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    fn errors(input: &DeriveInput) -> Vec<String> {
+        derive(input)
+            .map_or_else(|error| error.into_iter().map(|e| e.to_string()).collect(), |_| Vec::new())
+    }
+    #[test]
+    fn a_read_model_needs_a_key_and_docs() {
+        let found = errors(&parse_quote! {
+            #[read_model(name = "orders", version = 1, from(OrderEvent))]
+            struct OrderRow { total: Money }
+        });
+        assert_eq!(found.len(), 3, "{found:#?}");
+        assert!(found[0].contains("mark one column or more with #[key]"));
+        assert!(found[1].contains("as the comment of the table"));
+        assert!(found[2].contains("`total` needs a doc comment"));
+    }
+    #[test]
+    fn all_columns_of_an_additive_one_say_how_they_merge() {
+        let found = errors(&parse_quote! {
+            /// Rows.
+            #[read_model(name = "sales", version = 1, from(OrderEvent))]
+            struct Sales {
+                /// Day.
+                #[key] day: Date,
+                /// Sum.
+                #[sum] net: Money,
+                /// Forgotten.
+                amount: Money,
+            }
+        });
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains("`amount` needs #[key], #[sum]"));
+    }
+    #[test]
+    fn latest_names_columns_that_exist_and_merge_in_no_other_way() {
+        let found = errors(&parse_quote! {
+            /// Rows.
+            #[read_model(name = "sales", version = 1, from(OrderEvent))]
+            struct Sales {
+                /// Day.
+                #[key] day: Date,
+                /// Text.
+                #[latest(by = (seen_at, nowhere))] text: String,
+                /// Sum.
+                #[sum] seen_at: i64,
+            }
+        });
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(found[0].contains("`seen_at` belongs to this `by`"));
+        assert!(found[1].contains("there is no column `nowhere`"));
+    }
+    #[test]
+    fn one_mark_per_column_and_known_attributes_only() {
+        let twice = errors(&parse_quote! {
+            /// Rows.
+            #[read_model(name = "sales", version = 1, from(OrderEvent))]
+            struct Sales {
+                /// Day.
+                #[key] #[sum] day: i64,
+            }
+        });
+        assert!(twice[0].contains("either #[key] or merged in one way"), "{twice:#?}");
+        let usage = errors(&parse_quote! {
+            /// Rows.
+            #[read_model(name = "sales")]
+            struct Sales { /// Day.
+                #[key] day: i64 }
+        });
+        assert!(usage[0].contains("a read model needs #[read_model("), "{usage:#?}");
+        let unit = errors(&parse_quote! { enum Sales { A } });
+        assert!(unit[0].contains("a read model is a struct"), "{unit:#?}");
     }
 }

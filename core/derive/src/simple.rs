@@ -56,8 +56,12 @@ fn newtype(input: &DeriveInput, inner: &syn::Type) -> TokenStream {
         impl ::foldstream_core::Column for #name {
             const TYPE: ::foldstream_core::ColumnType = <#inner as ::foldstream_core::Column>::TYPE;
             const NULLABLE: bool = <#inner as ::foldstream_core::Column>::NULLABLE;
-            fn value(&self) -> ::foldstream_core::Value<'_> { ::foldstream_core::Column::value(&self.0) }
-            fn from_value(value: ::foldstream_core::Value<'_>) -> Result<Self, ::foldstream_core::WrongType> {
+            fn value(&self) -> ::foldstream_core::Value<'_> {
+                ::foldstream_core::Column::value(&self.0)
+            }
+            fn from_value(
+                value: ::foldstream_core::Value<'_>,
+            ) -> Result<Self, ::foldstream_core::WrongType> {
                 ::foldstream_core::Column::from_value(value).map(#name)
             }
         }
@@ -80,11 +84,16 @@ fn labels(input: &DeriveInput, data: &syn::DataEnum) -> Result<TokenStream> {
             const TYPE: ::foldstream_core::ColumnType = ::foldstream_core::ColumnType::Text;
             const LABELS: &'static [&'static str] = &[#(#texts),*];
             fn value(&self) -> ::foldstream_core::Value<'_> {
-                ::foldstream_core::Value::Text(match self { #(#name::#variants => #texts),* }.into())
+                let text = match self { #(#name::#variants => #texts),* };
+                ::foldstream_core::Value::Text(text.into())
             }
-            fn from_value(value: ::foldstream_core::Value<'_>) -> Result<Self, ::foldstream_core::WrongType> {
+            fn from_value(
+                value: ::foldstream_core::Value<'_>,
+            ) -> Result<Self, ::foldstream_core::WrongType> {
                 match value {
-                    #(::foldstream_core::Value::Text(text) if text == #texts => Ok(#name::#variants),)*
+                    #(::foldstream_core::Value::Text(text) if text == #texts => {
+                        Ok(#name::#variants)
+                    })*
                     other => Err(::foldstream_core::WrongType {
                         expected: ::foldstream_core::ColumnType::Text,
                         found: format!("{other:?}"),
