@@ -60,11 +60,10 @@ impl FromStr for Timestamp {
         if seconds == b"60" || !matches!(text.as_bytes().get(10), Some(b'T')) {
             return Err(wrong()); // a leap second would become the next one in silence
         }
-        if let Some((_, fraction)) = text.split_once('.') {
-            if fraction.bytes().take_while(u8::is_ascii_digit).count() > 6 {
-                let detail = "an instant is no finer than a microsecond";
-                return Err(Invalid::new("too-fine", detail));
-            }
+        let fraction = text.split_once('.').map_or("", |(_, fraction)| fraction);
+        if fraction.bytes().take_while(u8::is_ascii_digit).count() > 6 {
+            let detail = "an instant is no finer than a microsecond";
+            return Err(Invalid::new("too-fine", detail));
         }
         let time = DateTime::parse_from_rfc3339(text).map_err(|_| wrong())?;
         if time.offset().local_minus_utc() != 0 {

@@ -34,13 +34,14 @@ pub enum InvalidToken {
     TooLong,
 }
 
-/// `t`: topic, store, (partition, position)…, stream ids.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
     v: u8,
-    t: Vec<(String, Uuid, Vec<(i32, u64)>, Vec<String>)>,
+    t: Vec<OfTopic>,
 }
+/// Topic, store, (partition, position)…, stream ids.
+type OfTopic = (String, Uuid, Vec<(i32, u64)>, Vec<String>);
 
 impl ConsistencyToken {
     /// A token of one position.
@@ -81,7 +82,7 @@ impl ConsistencyToken {
         }
     }
     fn encode_some(&self, topics: &[&String], streams: usize) -> String {
-        let of_topic = |topic: &String| {
+        let of_topic = |topic: &String| -> OfTopic {
             let positions = self.positions.iter().filter(|(at, _)| at.topic == *topic);
             let named = self.streams.iter().take(streams).filter(|s| s.topic == *topic);
             (
