@@ -254,6 +254,8 @@ mod tests {
         assert_eq!(base64_url(&[0xff; 16]), "_____________________w");
         assert_eq!(base64_url(b"0123456789abcdef"), "MDEyMzQ1Njc4OWFiY2RlZg");
         assert_eq!(State::new().cluster_id.len(), 22);
+        assert!(base64_url(&[0xf8; 16]).starts_with('-'));
+        assert!(!cluster_id([0xf8; 16]).starts_with('-'));
     }
 
     #[test]
