@@ -1,0 +1,102 @@
+//! A command on its way through a writer.
+
+use crate::{Execute, ExecuteError, Executed};
+use foldstream_core::StreamRef;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// Where a command is, as its caller and its writer see it.
+#[derive(Default)]
+pub(crate) struct Phase(AtomicU8);
+
+const WAITING: u8 = 0;
+const SENT: u8 = 1;
+const ABANDONED: u8 = 2;
+
+impl Phase {
+    fn step(&self, from: u8, to: u8) -> bool {
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+    /// The caller waits no longer. False when the command may be with the database already.
+    pub(crate) fn abandon(&self) -> bool {
+        self.step(WAITING, ABANDONED)
+    }
+    /// The writer is about to send it. False when the caller waits no longer.
+    fn send(&self) -> bool {
+        self.step(WAITING, SENT) || self.0.load(Ordering::Acquire) == SENT
+    }
+    /// It is certain that the database did nothing.
+    fn take_back(&self) {
+        self.step(SENT, WAITING);
+    }
+}
+
+/// A command that waits for its verdict.
+pub(crate) struct Job {
+    /// The place of the aggregate.
+    pub(crate) aggregate: usize,
+    pub(crate) stream: Arc<StreamRef>,
+    pub(crate) partition: i32,
+    pub(crate) execute: Execute,
+    pub(crate) deadline: Instant,
+    pub(crate) phase: Arc<Phase>,
+    /// How often another writer was faster.
+    pub(crate) conflicts: u8,
+    /// Whether it was sent and nobody knows what became of it.
+    pub(crate) unsettled: bool,
+    pub(crate) reply: oneshot::Sender<Result<Executed, ExecuteError>>,
+    /// Until it is answered its key is in progress.
+    pub(crate) key: Option<KeyInUse>,
+}
+
+impl Job {
+    pub(crate) fn answer(self, answer: Result<Executed, ExecuteError>) {
+        drop(self.key);
+        // A caller that hung up does not hear it; what was done is done.
+        let _ = self.reply.send(answer);
+    }
+    /// It cannot be decided; what an earlier try of unknown outcome did, nobody knows.
+    pub(crate) fn fail(self, error: ExecuteError) {
+        let error = if self.unsettled { ExecuteError::OutcomeUnknown } else { error };
+        self.answer(Err(error));
+    }
+    /// Whether somebody can still use its answer.
+    pub(crate) fn is_wanted(&self, now: Instant) -> bool {
+        now < self.deadline
+    }
+    pub(crate) fn send(&self) -> bool {
+        self.phase.send()
+    }
+    /// Back to waiting, unless its outcome is unknown.
+    pub(crate) fn take_back(&self) {
+        if !self.unsettled {
+            self.phase.take_back();
+        }
+    }
+}
+
+/// The keys of the commands that run in this process.
+pub(crate) type KeysInUse = Arc<Mutex<HashSet<(String, String)>>>;
+
+/// One of them; free again when dropped.
+pub(crate) struct KeyInUse {
+    keys: KeysInUse,
+    key: (String, String),
+}
+
+impl KeyInUse {
+    /// `None` when it is in use already.
+    pub(crate) fn take(keys: &KeysInUse, scope: &str, key: &str) -> Option<Self> {
+        let key = (scope.to_owned(), key.to_owned());
+        let is_new = keys.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        is_new.then(|| KeyInUse { keys: keys.clone(), key })
+    }
+}
+impl Drop for KeyInUse {
+    fn drop(&mut self) {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}

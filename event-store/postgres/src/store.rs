@@ -1,0 +1,329 @@
+use crate::backlog::LastBacklog;
+use crate::connection::{Connections, in_time, options};
+use crate::jobs::{Job, KeyInUse, KeysInUse, Phase};
+use crate::metrics::Metrics;
+use crate::reading::Reader;
+use crate::schemas::Schemas;
+use crate::served::Served;
+use crate::upkeep;
+use crate::writer::{Common, Writer};
+use crate::{Backlog, Execute, ExecuteError, Executed, HistoryEntry, MissingSchema};
+use crate::{PostgresOutbox, StoreError, StoreOptions, Until, outbox};
+use foldstream_core::{AnyAggregate, AnyState, Head, Invalid, StreamRef, TopicPartition, Uuid};
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How long a closing store waits for the commits under way.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// The event store of one service. Cheap to clone; its tasks end with the last clone.
+#[derive(Clone)]
+pub struct EventStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    common: Arc<Common>,
+    owner: String,
+    /// Empty once the store is closed.
+    writers: Mutex<Vec<mpsc::Sender<Job>>>,
+    tasks: Mutex<JoinSet<()>>,
+    keys: KeysInUse,
+    backlog: Arc<LastBacklog>,
+    _stop: DropGuard,
+    stop: CancellationToken,
+}
+
+impl EventStore {
+    /// Opens the store of these aggregates. The database must be migrated.
+    ///
+    /// # Errors
+    /// When the database does not answer, was made with another number of partitions, or belongs
+    /// to another service.
+    pub async fn open(
+        options: StoreOptions,
+        aggregates: Vec<Arc<dyn AnyAggregate>>,
+        metrics: &prometheus::Registry,
+    ) -> Result<Self, StoreError> {
+        let metrics = Metrics::new(metrics, &options.service)?;
+        let connect = self::options(
+            &options.database_url,
+            &format!("{}-{}", options.app, options.service),
+            &options.timings,
+        )?;
+        let connections = Connections::new(
+            connect.clone(),
+            options.limits.connections,
+            &options.timings,
+            metrics.pool_wait.clone(),
+        );
+        let served = Served::new(&options.app, options.partitions, aggregates);
+        let store_id = introduce(&connections, &options, &served).await?;
+        let reader = Reader { connections, served, schemas: Schemas::default() };
+        reader.schemas.load(&reader.connections, &reader.served).await?;
+        let common = Arc::new(Common {
+            store_id,
+            connect,
+            timings: options.timings,
+            limits: options.limits,
+            reader: Arc::new(reader),
+            metrics,
+            appended: watch::Sender::new(0),
+        });
+        Ok(Self::start(common, options.writers.max(1), options.owner))
+    }
+
+    fn start(common: Arc<Common>, writers: usize, owner: String) -> Self {
+        let (stop, backlog) = (CancellationToken::new(), Arc::new(LastBacklog::default()));
+        let mut tasks = JoinSet::new();
+        let mut senders = Vec::with_capacity(writers);
+        for _ in 0..writers {
+            let (sender, queue) = mpsc::channel(common.limits.queue.max(1));
+            tasks.spawn(Writer::new(common.clone(), queue, writers).run());
+            senders.push(sender);
+        }
+        tasks.spawn(upkeep::watch_backlog(common.clone(), backlog.clone(), stop.clone()));
+        tasks.spawn(upkeep::prune(common.clone(), stop.clone()));
+        // Dropping a set ends its tasks: a writer would lose its commands in mid-commit.
+        let inner = Inner {
+            common,
+            owner,
+            writers: Mutex::new(senders),
+            tasks: Mutex::new(tasks),
+            keys: KeysInUse::default(),
+            backlog,
+            _stop: stop.clone().drop_guard(),
+            stop,
+        };
+        EventStore { inner: Arc::new(inner) }
+    }
+
+    /// The id of the store, made once per database; consistency tokens and topics carry it.
+    pub fn store_id(&self) -> Uuid {
+        self.inner.common.store_id
+    }
+    /// The stream of an aggregate; `None` when the service has no aggregate of that name.
+    pub fn stream(&self, aggregate: &str, id: &str) -> Option<StreamRef> {
+        let served = &self.inner.common.reader.served;
+        let place = served.named(aggregate)?;
+        Some(StreamRef::new(served.aggregates[place].topic.clone(), id))
+    }
+    /// All partitions of all topics of the service, in order.
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        self.inner.common.reader.served.all_partitions()
+    }
+
+    /// Stores ids that the registry gave: record full name, id, schema text.
+    ///
+    /// # Errors
+    /// When the database does not answer, a text is no schema, or an id stood for another one.
+    pub async fn learn_schemas(&self, ids: &[(String, u32, String)]) -> Result<(), StoreError> {
+        let reader = &self.inner.common.reader;
+        reader.schemas.learn(&reader.connections, &reader.served, ids).await
+    }
+    /// The events whose schemas, exactly as the code has them, have no id yet. A command that
+    /// leads to one of them is refused as [`ExecuteError::NoSchema`].
+    pub fn missing_schemas(&self) -> Vec<MissingSchema> {
+        let reader = &self.inner.common.reader;
+        reader.schemas.missing(&reader.served)
+    }
+
+    /// Decides a command and appends what it leads to. When it answers, whatever the answer rests
+    /// on is committed. A caller that hangs up cancels nothing.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`]; a rejection by the aggregate is no error but a verdict.
+    pub async fn execute(&self, execute: Execute) -> Result<Executed, ExecuteError> {
+        let (common, backlog) = (&self.inner.common, self.backlog());
+        let too_old = common.limits.backlog_age.is_some_and(|most| backlog.oldest > most);
+        if backlog.events > common.limits.backlog_events || too_old {
+            return Err(ExecuteError::OutboxFull);
+        }
+        let served = &common.reader.served;
+        let aggregate = served.named(execute.aggregate).ok_or_else(|| {
+            ExecuteError::Broken(format!("no aggregate `{}` here", execute.aggregate))
+        })?;
+        let key = match &execute.idempotency {
+            Some(key) => Some(
+                KeyInUse::take(&self.inner.keys, &key.scope, &key.key)
+                    .ok_or(ExecuteError::KeyInProgress)?,
+            ),
+            None => None,
+        };
+        let topic = served.aggregates[aggregate].topic.clone();
+        let stream = Arc::new(StreamRef::new(topic, execute.stream_id.clone()));
+        let partition = served.partition(&stream);
+        let deadline = Instant::now() + execute.deadline;
+        let (phase, (reply, answer)) = (Arc::new(Phase::default()), oneshot::channel());
+        self.send(Job {
+            aggregate,
+            stream,
+            partition,
+            execute,
+            deadline,
+            phase: phase.clone(),
+            conflicts: 0,
+            unsettled: false,
+            reply,
+            key,
+        })?;
+        let answer = match timeout_at(deadline, answer).await {
+            Ok(Ok(answer)) => Some(answer),
+            // Its writer ended, or gave it up at the deadline.
+            Ok(Err(_)) | Err(_) => None,
+        };
+        match answer {
+            Some(answer) => answer,
+            None if phase.abandon() => {
+                Err(ExecuteError::Unavailable("the deadline passed, nothing was done".into()))
+            }
+            None => Err(ExecuteError::OutcomeUnknown),
+        }
+    }
+
+    /// To the writer of the command's partition.
+    fn send(&self, job: Job) -> Result<(), ExecuteError> {
+        let writers = self.inner.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hasher = DefaultHasher::new();
+        (&job.stream.topic, job.partition).hash(&mut hasher);
+        let closed = || ExecuteError::Unavailable("the store is closing".into());
+        let place = (hasher.finish() as usize).checked_rem(writers.len()).ok_or_else(closed)?;
+        match writers[place].try_send(job) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_)) => Err(ExecuteError::Overloaded),
+            Err(TrySendError::Closed(_)) => Err(closed()),
+        }
+    }
+
+    /// Events of a stream from a version on, at most `limit`; none for an unknown stream.
+    ///
+    /// # Errors
+    /// When the database does not answer, the topic is not of this service, or an event is broken.
+    pub async fn history(
+        &self,
+        stream: &StreamRef,
+        from_version: u64,
+        limit: u32,
+    ) -> Result<Vec<HistoryEntry>, StoreError> {
+        self.inner.common.reader.history(stream, from_version, limit).await
+    }
+    /// The state of a stream with its version there; `None` before its first event.
+    ///
+    /// # Errors
+    /// When the database does not answer, the topic is not of this service, or an event is broken.
+    pub async fn state(
+        &self,
+        stream: &StreamRef,
+        until: Until,
+    ) -> Result<Option<(u64, AnyState)>, StoreError> {
+        self.inner.common.reader.state(stream, until).await
+    }
+    /// The last position of each partition.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn heads(&self) -> Result<Vec<Head>, StoreError> {
+        outbox::heads(&self.inner.common.reader.connections).await
+    }
+    /// What waits for the relay, as it was measured last: within a second while something does.
+    pub fn backlog(&self) -> Backlog {
+        self.inner.backlog.get()
+    }
+    /// Measures what waits for the relay now.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn measure_backlog(&self) -> Result<Backlog, StoreError> {
+        let common = &self.inner.common;
+        self.inner.backlog.measure(&common.reader.connections, &common.metrics).await
+    }
+    /// Whether the database answers; for readiness.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let connections = &self.inner.common.reader.connections;
+        let mut connection = connections.borrow().await?;
+        let call = sqlx::query("select 1").execute(&mut *connection);
+        in_time(self.inner.common.timings.connect, call).await?;
+        connection.give_back();
+        Ok(())
+    }
+    /// The outbox: this store as the relay sees it. Each call makes another owner of leases.
+    pub fn outbox(&self) -> PostgresOutbox {
+        PostgresOutbox::new(&self.inner.common, &self.inner.owner)
+    }
+
+    /// Takes no more commands, finishes those under way and closes the connections.
+    pub async fn close(&self) {
+        self.inner.writers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.inner.stop.cancel();
+        let mut tasks =
+            std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let finished = async { while tasks.join_next().await.is_some() {} };
+        if timeout(CLOSING, finished).await.is_err() {
+            tracing::warn!("commands are still under way; they are left to their writers");
+            tasks.detach_all();
+        }
+        self.inner.common.reader.connections.close().await;
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The writers end by themselves when they have done what was sent to them.
+        self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner).detach_all();
+    }
+}
+
+/// Makes what a new store needs, or checks that the old one is this one; answers its id.
+async fn introduce(
+    connections: &Connections,
+    options: &StoreOptions,
+    served: &Served,
+) -> Result<Uuid, StoreError> {
+    if options.partitions < 1 {
+        return Err(Invalid::new("partitions", "a topic has at least one partition").into());
+    }
+    let mut connection = connections.borrow().await?;
+    let insert = sqlx::query(
+        "insert into meta (app, service, partitions) values ($1, $2, $3)
+         on conflict do nothing",
+    )
+    .bind(&options.app)
+    .bind(&options.service)
+    .bind(options.partitions)
+    .execute(&mut *connection);
+    in_time(connections.call, insert).await?;
+    let select = sqlx::query_as("select store_id, app, service, partitions from meta")
+        .fetch_one(&mut *connection);
+    let (store_id, app, service, stored): (Uuid, String, String, i32) =
+        in_time(connections.call, select).await?;
+    if (&app, &service) != (&options.app, &options.service) {
+        return Err(StoreError::OtherService { app, service });
+    }
+    if stored != options.partitions {
+        return Err(StoreError::Partitions { stored, given: options.partitions });
+    }
+    let all = served.all_partitions();
+    let topics: Vec<&str> = all.iter().map(|at| at.topic.as_str()).collect();
+    let partitions: Vec<i32> = all.iter().map(|at| at.partition).collect();
+    for statement in [
+        "insert into heads (topic, partition) select * from unnest($1::text[], $2::integer[])
+         on conflict do nothing",
+        "insert into leases (topic, partition) select * from unnest($1::text[], $2::integer[])
+         on conflict do nothing",
+    ] {
+        let insert = sqlx::query(statement).bind(&topics).bind(&partitions);
+        in_time(connections.call, insert.execute(&mut *connection)).await?;
+    }
+    connection.give_back();
+    Ok(store_id)
+}
