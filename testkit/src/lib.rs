@@ -12,6 +12,7 @@
 //! ```
 
 mod infra;
+pub mod laws;
 mod wait;
 
 pub use foldstream_local::free_port;
