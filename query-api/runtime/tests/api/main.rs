@@ -1,0 +1,13 @@
+//! The query side over a real socket against a real Postgres.
+
+#![allow(unreachable_pub, reason = "nobody reaches into a test")]
+
+mod bad_input;
+mod faults;
+mod harness;
+mod pages;
+mod proxy;
+mod reads;
+mod sample;
+mod tokens;
+mod tmp;
