@@ -54,7 +54,8 @@ pub struct ColumnDef {
     pub nullable: bool,
     /// The texts it can hold, when they are known.
     pub labels: &'static [&'static str],
-    /// Whether queries may filter and sort by it; keys always may. It gets an index.
+    /// Whether queries may filter and sort by it; keys always may. A key and a column of a keyed
+    /// read model get an index.
     pub filter: bool,
     /// In the table only, not in the API, the exports or the analysts' view.
     pub hidden: bool,

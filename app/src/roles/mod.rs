@@ -1,0 +1,49 @@
+//! The roles a process can take; `dev` takes them all.
+
+pub(crate) mod commands;
+mod database;
+pub(crate) mod migrate;
+pub(crate) mod projections;
+pub(crate) mod queries;
+pub(crate) mod registry;
+pub(crate) mod relay;
+mod stores;
+
+pub(crate) use stores::Stores;
+
+use crate::process::Process;
+use crate::settings::Settings;
+use crate::{Failure, contract};
+use std::sync::Arc;
+
+/// The event database of a service.
+pub(crate) fn event_database(settings: &Settings, service: &str) -> Result<String, Failure> {
+    let url = settings.services.get(service).and_then(|s| s.database_url.clone());
+    let env = format!("{}_DATABASE_URL", service.to_uppercase().replace('-', "_"));
+    url.ok_or_else(|| Failure::missing(&format!("services.{service}.database_url"), &env))
+}
+pub(crate) fn read_database(settings: &Settings) -> Result<String, Failure> {
+    let url = settings.read.database_url.clone();
+    url.ok_or_else(|| Failure::missing("read.database_url", "READ_DATABASE_URL"))
+}
+pub(crate) fn kafka(settings: &Settings) -> Result<String, Failure> {
+    let bootstrap = settings.kafka.bootstrap.clone();
+    bootstrap.ok_or_else(|| Failure::missing("kafka.bootstrap", "KAFKA_BOOTSTRAP"))
+}
+pub(crate) fn registry_url(settings: &Settings) -> Result<String, Failure> {
+    let url = settings.registry.url.clone();
+    url.ok_or_else(|| Failure::missing("registry.url", "SCHEMA_REGISTRY_URL"))
+}
+
+/// Commands and queries, each on its port and merged on that of the API.
+pub(crate) async fn serve_all(process: &Arc<Process>) -> Result<(), Failure> {
+    let commands = commands::router(process, &[]).await?;
+    let queries = queries::router(process).await?;
+    let listen = &process.settings.listen;
+    let contract = contract::router(contract::commands(&process.app)?);
+    process.serve("commands", &listen.commands, commands.clone().merge(contract)).await?;
+    let contract = contract::router(contract::queries(&process.app)?);
+    process.serve("queries", &listen.queries, queries.clone().merge(contract)).await?;
+    let contract = contract::router(contract::all(&process.app)?);
+    process.serve("api", &listen.api, commands.merge(queries).merge(contract)).await
+}

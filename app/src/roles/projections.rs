@@ -1,0 +1,35 @@
+//! `shop projections`: folds topics into read models.
+
+use super::{kafka, read_database, registry_url};
+use crate::process::Process;
+use crate::{Exit, Failure};
+use foldstream_kafka::SchemaRegistry;
+use foldstream_projections::{ProjectionMetrics, Projections};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A worker that is silent for so long loses its partitions to others.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
+
+pub(crate) async fn start(process: &Arc<Process>, only: &[String]) -> Result<(), Failure> {
+    let all = &process.app.read_models;
+    if let Some(unknown) = only.iter().find(|name| !all.iter().any(|m| m.table().name == **name)) {
+        let names: Vec<&str> = all.iter().map(|model| model.table().name).collect();
+        let message =
+            format!("there is no read model `{unknown}`; there are: {}", names.join(", "));
+        return Err(Failure::new(Exit::NotFound, message));
+    }
+    let registry = SchemaRegistry::new(&registry_url(&process.settings)?);
+    let projections = Projections {
+        app: process.app.name.to_owned(),
+        models: all.clone(),
+        read_database_url: read_database(&process.settings)?,
+        bootstrap: kafka(&process.settings)?,
+        registry: registry.map_err(|error| Failure::new(Exit::Configuration, error))?,
+        metrics: ProjectionMetrics::new(&process.registry).map_err(Failure::failed)?,
+        session_timeout: SESSION_TIMEOUT,
+    };
+    let projections = projections.only(only).map_err(Failure::failed)?;
+    process.spawn("projections", projections.run(process.shutdown.clone()));
+    Ok(())
+}
