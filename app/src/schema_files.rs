@@ -2,9 +2,9 @@
 //! Older numbers never change; the newest is what the code has, and reads all older ones.
 
 use crate::{App, Failure};
-use apache_avro::Schema;
-use apache_avro::schema_compatibility::{Compatibility, SchemaCompatibility};
 use foldstream_core::EventSchema;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,24 +47,13 @@ fn one(folder: &Path, schema: &EventSchema, check: bool) -> Result<Option<PathBu
     }
     let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
     let older = numbered(folder).map_err(|error| failed(folder, error))?;
-    let text = format!("{:#}\n", schema.json);
+    let text = format!("{:#}\n", sorted(&schema.json));
     for (_, path) in &older {
         let before = fs::read_to_string(path).map_err(|error| failed(path, error))?;
-        let writer = Schema::parse_str(&before).map_err(|e| format!("{}: {e}", path.display()))?;
-        match SchemaCompatibility::can_read(&writer, &schema.schema) {
-            Ok(Compatibility::Full) => {}
-            Ok(level) => {
-                return Err(format!(
-                    "{}: the code's schema reads only a part of it ({level:?})",
-                    path.display()
-                ));
-            }
-            Err(error) => {
-                return Err(format!(
-                    "{}: the code's schema cannot read it: {error}",
-                    path.display()
-                ));
-            }
+        let fault = |reason: &str| format!("{}: {reason}", path.display());
+        match foldstream_registry::cannot_read(&text, &before) {
+            Ok(None) => {}
+            Ok(Some(reason)) | Err(reason) => return Err(fault(&reason)),
         }
         if older.last().is_some_and(|(_, last)| last == path) && before == text {
             return Ok(None);
@@ -77,6 +66,18 @@ fn one(folder: &Path, schema: &EventSchema, check: bool) -> Result<Option<PathBu
         fs::write(&path, text).map_err(|error| failed(&path, error))?;
     }
     Ok(Some(path))
+}
+
+/// Members in the order of their names, whatever order the JSON library keeps in this build.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let ordered: BTreeMap<&String, &Value> = members.iter().collect();
+            ordered.into_iter().map(|(name, value)| (name.clone(), sorted(value))).collect()
+        }
+        Value::Array(values) => values.iter().map(sorted).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
 }
 
 /// The numbered files of a folder, in order.
@@ -98,11 +99,11 @@ fn numbered(folder: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
 }
 
 /// The name of a record that holds itself, directly or not.
-fn recursive(schema: &serde_json::Value, open: &mut Vec<String>) -> Option<String> {
+fn recursive(schema: &Value, open: &mut Vec<String>) -> Option<String> {
     match schema {
-        serde_json::Value::String(name) => open.contains(name).then(|| name.clone()),
-        serde_json::Value::Array(branches) => branches.iter().find_map(|b| recursive(b, open)),
-        serde_json::Value::Object(object) => {
+        Value::String(name) => open.contains(name).then(|| name.clone()),
+        Value::Array(branches) => branches.iter().find_map(|b| recursive(b, open)),
+        Value::Object(object) => {
             let name = object.get("name").and_then(|name| name.as_str()).map(|name| {
                 let namespace = object.get("namespace").and_then(|n| n.as_str());
                 namespace.map_or(name.to_owned(), |namespace| format!("{namespace}.{name}"))
@@ -123,7 +124,7 @@ fn recursive(schema: &serde_json::Value, open: &mut Vec<String>) -> Option<Strin
                 .filter_map(|member| object.get(*member))
                 .find_map(|inner| recursive(inner, open))
         }
-        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
 }
 
@@ -138,10 +139,7 @@ pub(crate) fn list(app: &App, json: bool) -> Result<ExitCode, Failure> {
     }
     if json {
         for (topic, subject, schema) in rows {
-            println!(
-                "{}",
-                serde_json::json!({ "topic": topic, "subject": subject, "schema": schema.json })
-            );
+            println!("{}", json!({ "topic": topic, "subject": subject, "schema": schema.json }));
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -63,6 +63,18 @@ pub enum RegistryError {
     Deadline(Duration),
 }
 
+/// Why a schema cannot read all that an older one wrote; none when it can. What the registry
+/// answers at `BACKWARD`, for schemas in hand.
+///
+/// # Errors
+/// A sentence when one of the texts is no Avro schema.
+pub fn cannot_read(reader: &str, writer: &str) -> Result<Option<String>, String> {
+    let reader = schema::AvroSchema::parse(reader)?;
+    let earlier = [compatibility::Earlier { version: 1, text: writer.to_owned() }];
+    let level = compatibility::Level::Backward;
+    Ok(compatibility::objections(level, &reader, &earlier)?.into_iter().next())
+}
+
 /// A schema registry over one Postgres database. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Registry {
