@@ -1,8 +1,10 @@
 //! The four read models, read over HTTP and by SQL into one form, so that they can be compared.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::DateTime;
+use foldstream_testkit::eventually;
 use serde_json::Value;
 
 use crate::api::Api;
@@ -14,6 +16,9 @@ use crate::sql;
 pub type Cells = Vec<Option<String>>;
 /// Rows by key.
 pub type Rows = BTreeMap<Vec<String>, Cells>;
+
+/// A page takes no longer, whatever else goes on.
+const PAGE: Duration = Duration::from_secs(20);
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +105,12 @@ impl Model {
         let first = format!("/v1/{}?limit=500", self.name);
         let mut path = first.clone();
         loop {
-            let answer = api.get(&path).await;
+            let answer = eventually(PAGE, &path, async || {
+                // On a machine that is busy with other tests a pool may say that it is, too.
+                let answer = api.get(&path).await;
+                if answer.status == 503 { Err(answer.shown()) } else { Ok(answer) }
+            })
+            .await;
             let page = answer.expect(200).json();
             let data = page["data"].as_array().expect("a list has data");
             assert!(data.len() <= 500, "{path}: {} rows", data.len());

@@ -52,6 +52,8 @@ fn options(process: &Process, service: &Service) -> Result<StoreOptions, Failure
     let mut options = StoreOptions::new(url, process.app.name, service.name());
     options.partitions = process.settings.kafka.partitions;
     options.writers = commands.writers;
+    // What an append takes, the relay can send.
+    options.limits.event_bytes = foldstream_kafka::MAX_DATUM_BYTES;
     options.timings.idempotency = Duration::from_secs(commands.idempotency_hours * 3600);
     Ok(options)
 }

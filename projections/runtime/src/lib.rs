@@ -17,7 +17,10 @@ mod error;
 mod fold;
 mod metrics;
 mod partition;
+mod source;
 mod status;
+#[cfg(test)]
+mod tests;
 mod worker;
 mod writer;
 
@@ -29,6 +32,7 @@ use foldstream_core::AnyReadModel;
 use foldstream_kafka::{ConsumerOptions, GroupConsumer, SchemaRegistry};
 use foldstream_tables::checkpoints::BuildRef;
 use foldstream_tables::{Build, rows::TableSql};
+use source::Group;
 use sqlx::postgres::PgPool;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -179,8 +183,8 @@ impl Projections {
         while !writer.shutdown.is_cancelled() {
             match consumer.take().map_or_else(|| self.consumer(&writer), Ok) {
                 Ok(consumer) => {
-                    let worker = Worker::new(writer.clone(), consumer.control());
-                    if let Err(error) = tokio::spawn(worker.run(consumer)).await {
+                    let worker = Worker::new(writer.clone(), Group::from(consumer));
+                    if let Err(error) = tokio::spawn(worker.run()).await {
                         tracing::error!(%error, "a projection's worker ended");
                     }
                 }

@@ -250,9 +250,7 @@ impl Partition {
     fn take_malformed(&mut self, malformed: Malformed) -> Verdict {
         let next = self.accepted() + 1;
         match malformed.position {
-            Some(position) if position == next => {
-                self.stop(position, malformed.to_string(), true)
-            }
+            Some(position) if position == next => self.stop(position, malformed.to_string(), true),
             Some(_) | None => {
                 tracing::warn!(partition = %self.at, %malformed, "a record that is no event");
                 Verdict::Dropped
@@ -325,6 +323,3 @@ impl Slice {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,9 +6,10 @@
 
 use crate::metrics::State;
 use crate::partition::{Partition, Verdict};
+use crate::source::Source;
 use crate::writer::{News, Outcome, Portion, Writer};
 use foldstream_core::TopicPartition;
-use foldstream_kafka::{Batch, ConsumerControl, ConsumerEvent, ConsumerState, GroupConsumer};
+use foldstream_kafka::{Batch, ConsumerEvent, ConsumerState};
 use foldstream_tables::checkpoints::{Checkpoint, PartitionState};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -56,9 +57,9 @@ enum Done {
     Ended,
 }
 
-pub(crate) struct Worker {
+pub(crate) struct Worker<S> {
     writer: Arc<Writer>,
-    control: ConsumerControl,
+    source: S,
     owned: BTreeMap<TopicPartition, Owned>,
     news: VecDeque<News>,
     /// The partition from which the next batch begins, so that none starves.
@@ -66,15 +67,15 @@ pub(crate) struct Worker {
     state: State,
 }
 
-impl Worker {
-    pub(crate) fn new(writer: Arc<Writer>, control: ConsumerControl) -> Self {
+impl<S: Source> Worker<S> {
+    pub(crate) fn new(writer: Arc<Writer>, source: S) -> Self {
         writer.metrics.set_state(writer.build.read_model, State::Starting);
         let (owned, news) = (BTreeMap::new(), VecDeque::new());
-        Worker { writer, control, owned, news, turn: None, state: State::Starting }
+        Worker { writer, source, owned, news, turn: None, state: State::Starting }
     }
 
     /// Folds until shutdown.
-    pub(crate) async fn run(mut self, mut consumer: GroupConsumer) {
+    pub(crate) async fn run(mut self) {
         let shutdown = self.writer.shutdown.clone();
         let mut job: Option<JoinHandle<Done>> = None;
         let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -91,7 +92,7 @@ impl Worker {
                     job = None;
                     self.settle(done);
                 }
-                event = consumer.next(), if room => match event {
+                event = self.source.next(), if room => match event {
                     Some(event) => self.hear(event),
                     None => break,
                 },
@@ -102,7 +103,7 @@ impl Worker {
             // A batch that is being committed may end; one that waits ends at shutdown by itself.
             let _ = tokio::time::timeout(DRAIN, job).await;
         }
-        consumer.close(DRAIN).await;
+        self.source.close(DRAIN).await;
     }
 
     fn has_room(&self) -> bool {
@@ -170,7 +171,9 @@ impl Worker {
         let mut partitions: Vec<&mut Partition> = Vec::new();
         for owned in self.owned.values_mut() {
             match owned {
-                Owned::Claimed(partition) if partition.waiting().0 > 0 => partitions.push(partition),
+                Owned::Claimed(partition) if partition.waiting().0 > 0 => {
+                    partitions.push(partition)
+                }
                 Owned::Claimed(_) | Owned::Unclaimed { .. } | Owned::Claiming { .. } => {}
             }
         }
@@ -211,9 +214,9 @@ impl Worker {
             ConsumerEvent::OutOfRange { partition, generation, offset, low, high } => {
                 tracing::warn!(%partition, offset, low, high,
                     "the topic was created again or lost records; it is read from its beginning");
-                let control = self.control.clone();
-                if let Some(own) = self.find(&partition).filter(|p| p.generation == generation) {
-                    control.start(&partition, generation, own.out_of_range(low));
+                let own = self.find(&partition).filter(|own| own.generation == generation);
+                if let Some(from) = own.map(|own| own.out_of_range(low)) {
+                    self.source.start(&partition, generation, from);
                 }
             }
             ConsumerEvent::State(ConsumerState::Connected) => {}
@@ -224,23 +227,25 @@ impl Worker {
     }
 
     fn take(&mut self, batch: Batch) {
-        let control = self.control.clone();
         let Some(partition) = self.find(&batch.partition) else { return };
         if partition.generation != batch.generation {
             return;
         }
         let (now, epoch) = (Instant::now(), partition.epoch);
-        let mut news = None;
+        let (mut news, mut again) = (None, None);
         for record in batch.records {
             match partition.take(record, now) {
                 Verdict::Accepted | Verdict::Dropped => {}
                 Verdict::Gap => news = partition.gap().map(|gap| gap.told()),
                 Verdict::Blocked => news = partition.block().map(|block| block.told()),
                 Verdict::Reread(offset) => {
-                    control.start(&batch.partition, batch.generation, offset);
+                    again = Some(offset);
                     break;
                 }
             }
+        }
+        if let Some(offset) = again {
+            self.source.start(&batch.partition, batch.generation, offset);
         }
         if let Some((state, detail)) = news {
             self.tell(News { at: batch.partition, epoch, state, detail });
@@ -282,7 +287,7 @@ impl Worker {
         let (partition, offset) = Partition::new(generation, checkpoint);
         tracing::debug!(partition = %at, position = partition.committed, offset, "claimed");
         *owned = Owned::Claimed(Box::new(partition));
-        self.control.start(&at, generation, offset);
+        self.source.start(&at, generation, offset);
     }
 
     fn settle_batch(&mut self, outcome: Outcome) {
@@ -305,7 +310,7 @@ impl Worker {
             };
             partition.fail(failure.position, failure.reason);
             let told = partition.block().map(|block| block.told());
-            self.control.pause(std::slice::from_ref(&failure.at));
+            self.source.pause(&failure.at);
             if let Some((state, detail)) = told {
                 self.tell(News { at: failure.at, epoch: failure.epoch, state, detail });
             }

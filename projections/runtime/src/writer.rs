@@ -1,7 +1,7 @@
 //! Folds batches and writes them: rows and checkpoints in one transaction.
 
 use crate::fold::{self, Poison, Topics};
-use crate::metrics::{ProjectionMetrics, State};
+use crate::metrics::ProjectionMetrics;
 use crate::partition::Slice;
 use foldstream_core::{AnyReadModel, AnyRows, Decoded, Timestamp, TopicPartition};
 use foldstream_kafka::{Received, SchemaError, SchemaRegistry};
@@ -115,7 +115,9 @@ impl Writer {
             match result {
                 Ok(()) => {
                     patience.over();
-                    outcome.committed.extend(slices.iter().map(|s| (s.at.clone(), s.epoch, s.to())));
+                    outcome
+                        .committed
+                        .extend(slices.iter().map(|s| (s.at.clone(), s.epoch, s.to())));
                 }
                 Err(Fault::Lost(partitions)) => {
                     let epoch = |at: &TopicPartition| slices.iter().find(|s| s.at == *at);
@@ -378,7 +380,6 @@ impl<'a> Patience<'a> {
     async fn wait(&mut self, reason: &str) -> bool {
         self.writer.waiting.store(true, Ordering::Relaxed);
         let model = self.writer.build.read_model;
-        self.writer.metrics.set_state(model, State::Waiting);
         if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
             self.said = Some(Instant::now());
             tracing::warn!(read_model = model, reason, "a dependency is away, waiting");

@@ -1,5 +1,5 @@
 -- The read side's own tables. Rows of read models lie in schemas of their own, one per build.
-create schema meta;
+-- The schema meta is there already: it holds the list of migrations.
 comment on schema meta is 'What the platform knows of its read models: builds, checkpoints, freshness, lineage.';
 create schema read;
 comment on schema read is 'One view per read model: the build that is current.';

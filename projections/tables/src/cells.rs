@@ -69,9 +69,7 @@ pub fn decode(
         ColumnType::Int4 => row.try_get::<Option<_>, _>(place)?.map(Value::Int4),
         ColumnType::Int8 => row.try_get::<Option<_>, _>(place)?.map(Value::Int8),
         ColumnType::Numeric => amount(row, place)?,
-        ColumnType::Date => {
-            row.try_get::<Option<chrono::NaiveDate>, _>(place)?.map(Value::Date)
-        }
+        ColumnType::Date => row.try_get::<Option<chrono::NaiveDate>, _>(place)?.map(Value::Date),
         ColumnType::Timestamptz => row
             .try_get::<Option<DateTime<Utc>>, _>(place)?
             .map(|v| Value::Timestamptz(Timestamp::from(v))),

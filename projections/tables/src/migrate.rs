@@ -2,12 +2,10 @@ use crate::error::MigrateError;
 use crate::{Place, declaration, definition, quoted};
 use foldstream_core::{AnyReadModel, Table};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, migrate::Migrator};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
-
-static META: Migrator = sqlx::migrate!("./migrations");
 
 /// The whole of a migration takes no longer, waiting for another process's included.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,7 +38,10 @@ pub async fn migrate(
     let work = async {
         let mut connection = open(read_database_url).await?;
         sqlx::query("select pg_advisory_lock($1)").bind(LOCK).execute(&mut connection).await?;
-        META.run_direct(None, &mut connection, false).await?;
+        let mut meta = sqlx::migrate!("./migrations");
+        meta.create_schema("meta");
+        meta.dangerous_set_table_name("meta.migrations");
+        meta.run_direct(None, &mut connection, false).await?;
         let mut builds = Vec::with_capacity(models.len());
         for model in models {
             builds.push(one(&mut connection, app, &**model).await?);

@@ -45,12 +45,11 @@ async fn a_missing_database_is_made_once_by_many() {
         assert_eq!(found, [(1, 1), (1, 1)]);
     }
     let mut connection = connect(&url).await;
-    let locale: String = sqlx::query_scalar(
-        "select datcollate from pg_database where datname = current_database()",
-    )
-    .fetch_one(&mut connection)
-    .await
-    .unwrap();
+    let locale: String =
+        sqlx::query_scalar("select datcollate from pg_database where datname = current_database()")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
     assert_eq!(locale, "C");
     connection.close().await.unwrap();
     let mut connection = connect(&given.url).await;
@@ -179,11 +178,8 @@ async fn lag_follows_from_heads_and_checkpoints() {
     assert_eq!((snapshot.build, snapshot.version, snapshot.lag_events()), (1, 1, None));
     assert_eq!(read_snapshot(&mut connection, "none").await.unwrap(), None);
     let now = Timestamp::from(sqlx::types::chrono::Utc::now());
-    let head = |partition, position| Head {
-        partition: at(partition),
-        position,
-        recorded_at: Some(now),
-    };
+    let head =
+        |partition, position| Head { partition: at(partition), position, recorded_at: Some(now) };
     write_heads(&own, &[head(0, 10), head(1, 0)]).await.unwrap();
     // A head never goes back.
     write_heads(&own, &[head(0, 9), head(1, 0)]).await.unwrap();

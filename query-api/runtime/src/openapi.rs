@@ -111,7 +111,7 @@ fn list_operation(operation: Operation, table: &'static Table, row: &Value) -> O
             "order",
             json!({"type": "string"}),
             "Columns to order by, as `column`, `column.asc` or `column.desc`, separated by commas, \
-             each also with `.nullsfirst` or `.nullslast`. Without them null is smaller than every \
+             each also with `.nullsfirst` or `.nullslast`. Without them null is greater than every \
              value. The key's columns that are missing follow by themselves, in the direction of \
              the last one named.",
         ))
@@ -142,8 +142,8 @@ fn list_operation(operation: Operation, table: &'static Table, row: &Value) -> O
                 "type": "object",
                 "required": ["next", "prev", "has_more"],
                 "properties": {
-                    "next": {"type": ["string", "null"], "description": "Cursor of the next page."},
-                    "prev": {"type": ["string", "null"], "description": "Cursor of the one before."},
+                    "next": {"type": ["string", "null"], "description": "The next page."},
+                    "prev": {"type": ["string", "null"], "description": "The page before."},
                     "has_more": {"type": "boolean", "description": "Whether there is a next page."},
                     "total": {
                         "type": "integer", "minimum": 0,

@@ -15,9 +15,9 @@ pub(crate) struct Term {
 }
 
 impl Term {
-    /// Without a word about nulls null is smaller than every value: so the indexes have it.
+    /// Without a word about nulls null is greater than every value, as in Postgres and its indexes.
     fn new(column: &'static ColumnDef, descending: bool) -> Self {
-        Term { column, descending, nulls_first: !descending }
+        Term { column, descending, nulls_first: descending }
     }
 
     fn is_of(&self, column: &ColumnDef) -> bool {

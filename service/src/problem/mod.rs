@@ -194,6 +194,24 @@ impl Problem {
         &self.0.headers
     }
 
+    /// A sentence for a person: the one that was set, else the first fault, else what the kind
+    /// of problem means.
+    fn detail_or_meaning(&self) -> Cow<'_, str> {
+        let parts = &*self.0;
+        match (&parts.detail, parts.errors.as_slice()) {
+            (Some(detail), _) => Cow::Borrowed(detail),
+            (None, [first, rest @ ..]) => {
+                let place = if first.pointer.is_empty() { "the body" } else { &first.pointer };
+                let more = match rest.len() {
+                    0 => String::new(),
+                    more => format!(" (and {more} more)"),
+                };
+                Cow::Owned(format!("{place}: {}{more}", first.detail))
+            }
+            (None, []) => Cow::Borrowed(parts.kind.map_or(&*parts.title, ProblemKind::doc)),
+        }
+    }
+
     /// The body as JSON, with `trace_id` where one is given.
     #[must_use]
     pub fn to_json(&self, trace_id: Option<&str>) -> Value {
@@ -202,9 +220,7 @@ impl Problem {
         body.insert("type".into(), format!("/problems/{}", parts.code).into());
         body.insert("title".into(), parts.title.as_ref().into());
         body.insert("status".into(), parts.status.as_u16().into());
-        if let Some(detail) = &parts.detail {
-            body.insert("detail".into(), detail.as_str().into());
-        }
+        body.insert("detail".into(), self.detail_or_meaning().into());
         body.insert("code".into(), parts.code.as_ref().into());
         if let Some(trace_id) = trace_id {
             body.insert("trace_id".into(), trace_id.into());

@@ -95,7 +95,7 @@ fn not_json(id: &str) -> Vec<Case> {
         bad("a comment", replaced("{", "{/* */")),
         bad("a byte order mark", format!("\u{feff}{sound}").into_bytes()),
         bad("something after it", format!("{sound} {{}}").into_bytes()),
-        bad("not a number", replaced("6", "NaN")),
+        bad("not a number", replaced("\"quantity\":6", "\"quantity\":NaN")),
         bad("beyond every number", replaced("\"quantity\":6", "\"quantity\":1e400")),
         bad("a lone surrogate", replaced("United", "\\ud800")),
         bad("bytes after it", not_utf8),

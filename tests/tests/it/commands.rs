@@ -215,9 +215,10 @@ async fn history_and_state_tell_who_what_and_when() {
     let entry = &history["data"][0];
     assert_eq!((&entry["version"], &entry["type"]), (&1.into(), &"InvoiceIssued".into()));
     assert_eq!(entry["correlation"], "order-77", "{entry}");
-    for member in ["time", "actor", "causation"] {
+    for member in ["time", "actor"] {
         assert!(entry[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {entry}");
     }
+    assert!(entry.get("causation").is_some(), "{entry}");
     assert_eq!(entry["data"]["lines"][0]["sku"], "85123A", "{entry}");
     assert_eq!(history["page"]["has_more"], false);
     let past_the_end = api.get(&format!("/v1/invoices/{id}/history?from=2&limit=1")).await;

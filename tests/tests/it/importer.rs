@@ -78,15 +78,12 @@ async fn a_row_that_cannot_be_read_is_named_and_the_other_documents_are_imported
     let dir = tempfile::tempdir().expect("temporary files can be written");
     let (file, rejects) = (dir.path().join("rows.csv"), dir.path().join("rejects.csv"));
     let (first, last) = (number(), number());
-    let broken: Vec<String> = [
-        ("quantity", row(&number()).replace(",6,", ",six,")),
-        ("price", row(&number()).replace(",2.55,", ",2.55001,")),
-        ("date", row(&number()).replace("2010-12-01", "2010-13-01")),
-        ("fields", format!("{},85123A", number())),
-    ]
-    .into_iter()
-    .map(|(_, row)| row)
-    .collect();
+    let broken = [
+        row(&number()).replace(",6,", ",six,"),
+        row(&number()).replace(",2.55,", ",2.55001,"),
+        row(&number()).replace("2010-12-01", "2010-13-01"),
+        format!("{},85123A", number()),
+    ];
     let lines = [&[HEADER.to_owned(), row(&first)][..], &broken, &[row(&last)]].concat();
     fs::write(&file, lines.join("\n") + "\n").expect("it is written");
 
@@ -100,9 +97,10 @@ async fn a_row_that_cannot_be_read_is_named_and_the_other_documents_are_imported
     for line in 3..=6 {
         let place = format!("rows.csv,{line},");
         assert!(rejects.contains(&place), "line {line} is not in {rejects}");
-        let said = run.stderr.contains(&format!("rows.csv:{line}"));
-        assert!(said, "rows.csv:{line} is not in {}", run.stderr);
     }
+    // The first is named at once, the others are in the file.
+    let says = ["4 rows", "rows.csv:3", "Quantity"].iter().all(|part| run.stderr.contains(part));
+    assert!(says, "{}", run.stderr);
     for reason in ["Quantity", "UnitPrice", "InvoiceDate"] {
         assert!(rejects.contains(reason), "{reason} is not in {rejects}");
     }

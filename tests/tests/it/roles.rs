@@ -2,9 +2,10 @@
 //! wrong with a configuration.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
-use foldstream_local::Local;
+use foldstream_local::{Local, Options};
 use foldstream_testkit::{eventually, free_port};
 use system_tests::api::Api;
 use system_tests::documents::{credit_note, invoice, new_id};
@@ -66,14 +67,19 @@ impl Role {
     }
 }
 
+/// Infrastructure is started and stopped by calls that block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("it does not panic")
+}
+
 fn env(pairs: &[(&str, String)]) -> Env {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dev_and_roles_run_against_given_infrastructure_and_wait_for_the_registry() {
-    let start = tokio::task::spawn_blocking(|| Local::ephemeral(&mut |_| {}));
-    let local = start.await.expect("it does not panic").expect("real Kafka and Postgres start");
+    let local = blocking(|| Local::ephemeral(&mut |_| {})).await;
+    let local = local.expect("real Kafka and Postgres start");
     let place = Place::new();
     let registry = free_port();
     for database in ["shop_registry", "shop_invoicing", "shop_read"] {
@@ -116,7 +122,7 @@ async fn dev_and_roles_run_against_given_infrastructure_and_wait_for_the_registr
     roles(&place, &given, &id).await;
     let ended = registry.process.terminate(DRAIN);
     assert!(ended.is_some_and(|s| s.success()), "{ended:?} {}", registry.process.tail());
-    drop(tokio::task::spawn_blocking(move || drop(local)).await);
+    blocking(move || drop(local)).await;
 }
 
 /// Each role as a process; `before` was posted through another process.
@@ -156,16 +162,29 @@ async fn roles(place: &Place, given: &Env, before: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_waits_for_what_is_down() {
+async fn a_role_waits_for_a_database_that_is_down_and_goes_on_when_it_is_up() {
     let place = Place::new();
-    let closed = |database: &str| format!("postgres://u:p@127.0.0.1:{}/{database}", free_port());
+    let mut options = Options::in_dir(place.data_dir());
+    options.kafka = false;
+    let local = blocking(move || Local::start(options, &mut |_| {})).await;
+    let local = Arc::new(local.expect("a real Postgres starts"));
     let given = env(&[
         ("KAFKA_BOOTSTRAP", format!("127.0.0.1:{}", free_port())),
         ("SCHEMA_REGISTRY_URL", format!("http://127.0.0.1:{}", free_port())),
-        ("REGISTRY_DATABASE_URL", closed("shop_registry")),
-        ("INVOICING_DATABASE_URL", closed("shop_invoicing")),
-        ("READ_DATABASE_URL", closed("shop_read")),
+        ("REGISTRY_DATABASE_URL", local.postgres_url("shop_registry")),
+        ("INVOICING_DATABASE_URL", local.postgres_url("shop_invoicing")),
+        ("READ_DATABASE_URL", local.postgres_url("shop_read")),
     ]);
+    // It makes the databases, too, and a second run finds nothing to do.
+    for _ in 0..2 {
+        let migrated = run(&place, &["migrate"], &given, WITHIN).await;
+        assert_eq!(migrated.code, Some(0), "{}", migrated.stderr);
+    }
+    let stopping = Arc::clone(&local);
+    blocking(move || stopping.stop_postgres()).await;
+    let migrated = run(&place, &["migrate"], &given, WITHIN).await;
+    assert_eq!(migrated.code, Some(69), "{}", migrated.stderr);
+
     let start =
         |name: &'static str, listen: &str| Role::start(&place, name, (listen, free_port()), &given);
     let roles = [
@@ -173,18 +192,34 @@ async fn a_role_waits_for_what_is_down() {
         start("commands", "LISTEN_COMMANDS"),
         start("queries", "LISTEN_QUERIES"),
     ];
-    for role in &roles {
+    for role in &roles[..2] {
         role.waits_for("database").await;
-        let answer = role.admin.get("/readyz").await;
-        assert_eq!(answer.status, 503, "{}", answer.shown());
-        role.admin.get("/livez").await.expect(200);
-        let said = role.process.stderr();
-        assert!(!said.contains("u:p@"), "a password is in the log: {said}");
     }
     for role in &roles {
+        let says_so = format!("{} is not ready", role.name);
+        eventually(WITHIN, &says_so, async || {
+            let answer = role.admin.send("GET", "/readyz", &[], None).await;
+            answer.is_ok_and(|answer| answer.status == 503)
+        })
+        .await;
+        role.admin.get("/livez").await.expect(200);
+    }
+    let password = local.postgres_url("x");
+    let password = password.split([':', '@']).nth(2).expect("its address has a password");
+    let starting = Arc::clone(&local);
+    blocking(move || starting.start_postgres()).await.expect("Postgres starts again");
+    roles[0].is_ready().await;
+    // It has found its database; now the registry is what it waits for.
+    roles[1].waits_for("schema registry").await;
+    roles[2].is_ready().await;
+    for role in &roles {
+        let said = role.process.stderr();
+        assert!(!said.contains(password), "a password is in the log: {said}");
         let ended = role.process.terminate(DRAIN);
         assert!(ended.is_some_and(|s| s.success()), "{}: {ended:?}", role.name);
     }
+    let last = Arc::into_inner(local);
+    blocking(move || drop(last)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,7 +241,7 @@ async fn a_wrong_configuration_is_refused_with_file_and_line() {
         assert!(run.stderr.contains(&at) && run.stderr.contains(says), "{text}: {}", run.stderr);
     }
     fs::remove_file(&file).expect("it was written");
-    for (role, missing) in [("relay", "INVOICING_DATABASE_URL"), ("queries", "READ_DATABASE_URL")] {
+    for (role, missing) in [("relay", "KAFKA_BOOTSTRAP"), ("queries", "READ_DATABASE_URL")] {
         let admin = env(&[("LISTEN_ADMIN", format!("127.0.0.1:{}", free_port()))]);
         let run = run(&place, &[role], &admin, WITHIN).await;
         assert_eq!(run.code, Some(78), "{role}: {run:?}");

@@ -153,28 +153,30 @@ impl Poll {
         let (topic, number) = (&*lane.partition.topic, lane.partition.partition);
         let Some(offset) = lane.wanted else { return true };
         let Ok((low, high)) = self.consumer.fetch_watermarks(topic, number, QUESTION) else {
-            return;
+            return false;
         };
+        let list = one(topic, number, None);
         if offset < low || offset > high {
             lane.wanted = None;
             let (partition, generation) = (lane.partition.clone(), lane.generation);
             let event = ConsumerEvent::OutOfRange { partition, generation, offset, low, high };
             self.waiting.push_back(event);
-            return;
+            self.fetching(&list, false);
+            return true;
         }
         if let Err(error) = begin(&self.consumer, lane, offset) {
             // Just assigned, it may not be ready to be sought yet.
             tracing::debug!(%error, partition = %lane.partition, offset, "not started yet");
-            return;
+            return true;
         }
         lane.wanted = None;
         lane.broken = false;
         lane.started = true;
         lane.next = offset;
-        let (list, paused) = (one(topic, number, None), lane.paused);
-        if !paused && !self.stalled {
+        if !lane.paused && !self.stalled {
             self.fetching(&list, true);
         }
+        true
     }
 
     /// Hands over what waits; false when the caller has no room.
@@ -312,38 +314,18 @@ impl Poll {
                 }
                 self.away_since = Some(Instant::now());
             }
-            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => self.find_out_of_range(),
+            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => self.begin_again(),
             Some(_) | None => tracing::debug!(%error, "kafka consumer"),
         }
     }
 
-    /// Some partition's offset is not there, and the client does not say which one's.
-    fn find_out_of_range(&mut self) {
-        let (mut found, mut unknown) = (false, Vec::new());
-        for (index, lane) in self.lanes.iter_mut().enumerate().filter(|(_, l)| l.started) {
-            let (topic, number) = (&*lane.partition.topic, lane.partition.partition);
-            match self.consumer.fetch_watermarks(topic, number, QUESTION) {
-                Ok((low, high)) if lane.next < low || lane.next > high => {
-                    found = true;
-                    lane.started = false;
-                    lane.broken = true;
-                    let (partition, generation) = (lane.partition.clone(), lane.generation);
-                    let offset = lane.next;
-                    let event =
-                        ConsumerEvent::OutOfRange { partition, generation, offset, low, high };
-                    self.waiting.push_back(event);
-                }
-                Ok(_) | Err(_) => unknown.push(index),
-            }
-        }
-        if !found {
-            // It came into range meanwhile, or nobody can say: all begin again where they are.
-            for index in unknown {
-                let lane = &mut self.lanes[index];
-                lane.wanted = Some(lane.next);
-                lane.started = false;
-                lane.broken = true;
-            }
+    /// Some partition's offset is not there, and the client does not say which one's: all begin
+    /// again where they are, and the beginning finds out.
+    fn begin_again(&mut self) {
+        for lane in self.lanes.iter_mut().filter(|lane| lane.started) {
+            lane.wanted = Some(lane.next);
+            lane.started = false;
+            lane.broken = true;
         }
     }
 

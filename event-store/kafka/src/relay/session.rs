@@ -40,6 +40,8 @@ pub(super) struct Session<O: Outbox> {
     end: CancellationToken,
     tasks: JoinSet<()>,
     renewed: Instant,
+    /// When it was last asked whether Kafka is back.
+    looked: Instant,
 }
 struct Held {
     slot: Arc<Slot>,
@@ -64,6 +66,7 @@ impl<O: Outbox> Session<O> {
             end: CancellationToken::new(),
             tasks: JoinSet::new(),
             renewed: Instant::now(),
+            looked: Instant::now(),
         })
     }
 
@@ -137,7 +140,10 @@ impl<O: Outbox> Session<O> {
 
     /// Renews the claims; an error when one was lost.
     async fn renew(&mut self, takeovers: &mpsc::UnboundedSender<Taking>) -> Result<(), String> {
-        let claims = match bounded(self.options.deadline, self.outbox.claim()).await {
+        // Never longer than the lease lasts, or a claim that ran out would go unnoticed.
+        let left = self.options.lease.saturating_sub(self.renewed.elapsed());
+        let deadline = self.options.deadline.min(left.max(self.options.renew_every));
+        let claims = match bounded(deadline, self.outbox.claim()).await {
             Ok(claims) => claims,
             Err(reason) => {
                 self.board.claims(Err(reason.clone()));
@@ -194,7 +200,9 @@ impl<O: Outbox> Session<O> {
         if moved.is_empty() {
             return Ok(());
         }
-        match bounded(self.options.deadline, self.outbox.record(&moved)).await {
+        // Short, for renewing waits meanwhile.
+        let deadline = self.options.deadline.min(self.options.renew_every);
+        match bounded(deadline, self.outbox.record(&moved)).await {
             Ok(lost) if lost.is_empty() => {
                 for (claim, progress) in moved {
                     if let Some(held) = self.slots.get_mut(&claim.partition) {
@@ -214,9 +222,11 @@ impl<O: Outbox> Session<O> {
 
     /// While Kafka is away and nothing is being sent, nothing else tells that it is back.
     fn look_for_kafka(&mut self) {
-        if !self.board.is_kafka_away() || self.slots.is_empty() {
+        let due = self.looked.elapsed() > Duration::from_secs(1);
+        if !due || !self.board.is_kafka_away() || self.slots.is_empty() {
             return;
         }
+        self.looked = Instant::now();
         let (producer, board) = (self.producer.clone(), self.board.clone());
         let topic = self.slots.keys().next().map(|partition| partition.topic.clone());
         drop(tokio::task::spawn_blocking(move || {

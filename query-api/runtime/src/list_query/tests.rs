@@ -50,9 +50,9 @@ fn orders_are_completed_by_the_key_in_the_same_direction() {
     let query = parse("order=price.desc.nullsfirst,number").expect("valid");
     let order: Vec<_> =
         query.order.iter().map(|t| (t.column.name, t.descending, t.nulls_first)).collect();
-    assert_eq!(order, [("price", true, true), ("number", false, true), ("name", false, true)]);
+    assert_eq!(order, [("price", true, true), ("number", false, false), ("name", false, false)]);
     let query = parse("order=made_on.desc&select=name").expect("valid");
-    assert!(query.order.iter().all(|term| term.descending && !term.nulls_first));
+    assert!(query.order.iter().all(|term| term.descending && term.nulls_first));
     assert_eq!(names(&query.select), ["name"]);
 }
 

@@ -10,4 +10,3 @@ mod proxy;
 mod reads;
 mod sample;
 mod tokens;
-mod tmp;

@@ -57,7 +57,7 @@ fn compare(a: &ThingRow, b: &ThingRow, order: &[Term]) -> Ordering {
     let keys = [Term("name", last, None), Term("number", last, None)];
     for Term(name, descending, nulls_first) in order.iter().chain(&keys) {
         let (a, b) = (cell(a, name), cell(b, name));
-        let nulls_first = nulls_first.unwrap_or(!descending);
+        let nulls_first = nulls_first.unwrap_or(*descending);
         let null = |v: &Value<'_>| (*v == Value::Null) != nulls_first;
         let values = if *descending { b.cmp(&a) } else { a.cmp(&b) };
         let found = match (a == Value::Null, b == Value::Null) {

@@ -1,8 +1,6 @@
 //! Appends against a real Postgres: order, versions, verdicts.
 
-mod carts;
-
-use carts::{
+use crate::carts::{
     AddItems, Cart, CloseCart, Panic, add, check_table, command, connection, expecting, options,
     store, version,
 };
@@ -17,7 +15,7 @@ use tokio::task::JoinSet;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn positions_are_gapless_in_commit_order_with_many_writers_of_two_stores() {
-    let database = carts::database("positions").await;
+    let database = crate::carts::database("positions").await;
     let stores = [store(&database).await, store(&database).await];
     // A reader that never goes back must see every event.
     let outbox = stores[0].outbox();
@@ -64,7 +62,7 @@ async fn positions_are_gapless_in_commit_order_with_many_writers_of_two_stores()
 
 #[tokio::test]
 async fn an_expected_version_is_checked() {
-    let database = carts::database("expected").await;
+    let database = crate::carts::database("expected").await;
     let store = store(&database).await;
     let none = |n| expecting(add("one", "a"), n);
     assert_eq!(version(&store.execute(none(Expected::NoStream)).await), 1);
@@ -80,7 +78,7 @@ async fn an_expected_version_is_checked() {
 
 #[tokio::test]
 async fn one_of_many_wins_a_version() {
-    let database = carts::database("winner").await;
+    let database = crate::carts::database("winner").await;
     let stores = [store(&database).await, store(&database).await];
     version(&stores[0].execute(add("cart", "a")).await);
     let mut tasks = JoinSet::new();
@@ -98,11 +96,11 @@ async fn one_of_many_wins_a_version() {
 
 #[tokio::test]
 async fn what_queues_up_during_a_commit_is_one_batch() {
-    let database = carts::database("batches").await;
+    let database = crate::carts::database("batches").await;
     let store = {
         let mut options = options(&database);
         options.writers = 1;
-        carts::open(options).await
+        crate::carts::open(options).await
     };
     // The commit under way waits for a lock that the test holds.
     let mut lock = connection(&database).await;
@@ -138,7 +136,7 @@ async fn what_queues_up_during_a_commit_is_one_batch() {
 
 #[tokio::test]
 async fn a_stream_that_another_store_changed_is_decided_again() {
-    let database = carts::database("conflict").await;
+    let database = crate::carts::database("conflict").await;
     let (one, two) = (store(&database).await, store(&database).await);
     assert_eq!(version(&one.execute(add("cart", "a")).await), 1);
     assert_eq!(version(&two.execute(add("cart", "b")).await), 2);
@@ -156,7 +154,7 @@ async fn a_stream_that_another_store_changed_is_decided_again() {
 
 #[tokio::test]
 async fn a_rejection_is_not_answered_from_a_stale_state() {
-    let database = carts::database("stale").await;
+    let database = crate::carts::database("stale").await;
     let (one, two) = (store(&database).await, store(&database).await);
     version(&one.execute(command("cart", CloseCart {})).await);
     version(&two.execute(command("cart", CloseCart {})).await);
@@ -174,7 +172,7 @@ async fn a_rejection_is_not_answered_from_a_stale_state() {
 
 #[tokio::test]
 async fn rejections_and_no_ops_leave_nothing() {
-    let database = carts::database("nothing").await;
+    let database = crate::carts::database("nothing").await;
     let store = store(&database).await;
     let closed = store.execute(command("cart", CloseCart {})).await.unwrap();
     let again = store.execute(command("cart", CloseCart {})).await.unwrap();
@@ -193,7 +191,7 @@ async fn rejections_and_no_ops_leave_nothing() {
 
 #[tokio::test]
 async fn tokens_name_the_positions_reached() {
-    let database = carts::database("tokens").await;
+    let database = crate::carts::database("tokens").await;
     let store = store(&database).await;
     let mut reached = BTreeSet::new();
     for n in 0..30 {
@@ -214,7 +212,7 @@ async fn tokens_name_the_positions_reached() {
 
 #[tokio::test]
 async fn large_commands_run_and_too_large_ones_are_refused() {
-    let database = carts::database("large").await;
+    let database = crate::carts::database("large").await;
     let store = store(&database).await;
     let many = command("many", AddItems { sku: "x".into(), count: 5_000 });
     let (many, one) = tokio::join!(store.execute(many), store.execute(add("many", "y")));
@@ -222,14 +220,14 @@ async fn large_commands_run_and_too_large_ones_are_refused() {
     let long = store.execute(add("long", &"x".repeat(2_000_000))).await;
     assert_eq!(long, Err(ExecuteError::TooLarge));
     // Reads it all again, page by page.
-    let fresh = carts::store(&database).await;
+    let fresh = crate::carts::store(&database).await;
     assert_eq!(version(&fresh.execute(add("many", "z")).await), 5_002);
     assert_eq!(check_table(&mut connection(&database).await).await, 5_002);
 }
 
 #[tokio::test]
 async fn a_panic_or_a_bad_text_hurts_only_its_own_command() {
-    let database = carts::database("panic").await;
+    let database = crate::carts::database("panic").await;
     let store = store(&database).await;
     let mut bad = add("two", "a");
     bad.metadata = Metadata { actor: Some("a\0b".into()), ..Metadata::default() };
@@ -246,7 +244,7 @@ async fn a_panic_or_a_bad_text_hurts_only_its_own_command() {
 
 #[tokio::test]
 async fn history_and_state_at_any_place() {
-    let database = carts::database("history").await;
+    let database = crate::carts::database("history").await;
     let store = store(&database).await;
     let mut first = add("cart", "a");
     first.metadata = Metadata {
@@ -285,7 +283,7 @@ async fn history_and_state_at_any_place() {
 
 #[tokio::test]
 async fn a_store_is_opened_as_it_was_made() {
-    let database = carts::database("opened").await;
+    let database = crate::carts::database("opened").await;
     let first = store(&database).await;
     let open = async |options| {
         let aggregates = vec![foldstream_core::aggregate::<Cart>()];
@@ -306,7 +304,7 @@ async fn a_store_is_opened_as_it_was_made() {
 
 #[tokio::test]
 async fn an_event_without_a_schema_id_is_not_stored() {
-    let database = carts::database("schemas").await;
+    let database = crate::carts::database("schemas").await;
     let aggregates = vec![foldstream_core::aggregate::<Cart>()];
     let registry = prometheus::Registry::new();
     let store = EventStore::open(options(&database), aggregates, &registry).await.unwrap();
@@ -351,7 +349,7 @@ fn stream(store: &EventStore, id: &str) -> StreamRef {
 
 #[tokio::test]
 async fn a_caller_that_hangs_up_cancels_nothing() {
-    let database = carts::database("hangup").await;
+    let database = crate::carts::database("hangup").await;
     let store = store(&database).await;
     let mut lock = connection(&database).await;
     sqlx::raw_sql("begin; select 1 from heads for update").execute(&mut lock).await.unwrap();
@@ -364,4 +362,32 @@ async fn a_caller_that_hangs_up_cancels_nothing() {
         check_table(&mut table).await == 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_batch_with_bad_data_is_run_again_by_halves() {
+    let database = crate::carts::database("halves").await;
+    let mut options = options(&database);
+    options.writers = 1;
+    let store = crate::carts::open(options).await;
+    let mut lock = connection(&database).await;
+    sqlx::raw_sql("begin; select 1 from heads for update").execute(&mut lock).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for n in 0..40 {
+        let mut execute = add(&format!("cart-{}", n % 7), "a");
+        let is_bad = n % 13 == 5;
+        if is_bad {
+            execute.metadata.actor = Some("a\0b".into());
+        }
+        let store = store.clone();
+        tasks.spawn(async move { (is_bad, store.execute(execute).await) });
+    }
+    // All of them are sent before the first commit ends.
+    tokio::task::yield_now().await;
+    sqlx::raw_sql("commit").execute(&mut lock).await.unwrap();
+    for (is_bad, answer) in tasks.join_all().await {
+        assert_eq!(matches!(answer, Err(ExecuteError::Broken(_))), is_bad, "{answer:?}");
+        assert_eq!(answer.is_ok(), !is_bad);
+    }
+    assert_eq!(check_table(&mut lock).await, 37);
 }

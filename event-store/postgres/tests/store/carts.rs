@@ -1,6 +1,4 @@
 //! A small service for the tests of the store: carts that items are put into.
-// Each test file uses some of it.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use apache_avro::AvroSchema;
 use foldstream_core::{

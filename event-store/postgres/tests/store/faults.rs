@@ -1,14 +1,9 @@
 //! Lost connections, lost answers, a database that is away: one effect, and recovery by itself.
 
-#[path = "carts/proxy.rs"]
-mod proxy;
-
-mod carts;
-
-use carts::{add, check_table, connection, version, with_key};
+use crate::carts::{add, check_table, connection, version, with_key};
+use crate::proxy::{Link, Proxy};
 use foldstream_postgres::{EventStore, ExecuteError, Executed, StoreOptions};
 use foldstream_testkit::{TestDatabase, eventually};
-use proxy::{Link, Proxy};
 use sqlx::PgConnection;
 use std::time::Duration;
 
@@ -62,8 +57,8 @@ fn start(
 
 #[tokio::test]
 async fn an_append_whose_backend_died_is_done_again_once() {
-    let database = carts::database("died").await;
-    let store = carts::store(&database).await;
+    let database = crate::carts::database("died").await;
+    let store = crate::carts::store(&database).await;
     version(&store.execute(add("cart", "a")).await);
     let mut lock = lock_heads(&database).await;
     let running = start(&store, with_key(add("cart", "b"), "k1", 1));
@@ -79,9 +74,9 @@ async fn an_append_whose_backend_died_is_done_again_once() {
 
 #[tokio::test]
 async fn an_append_whose_answer_was_lost_is_recognised() {
-    let database = carts::database("lost").await;
+    let database = crate::carts::database("lost").await;
     let proxy = Proxy::of(&database.url).await;
-    let store = carts::open(through(&proxy)).await;
+    let store = crate::carts::open(through(&proxy)).await;
     let mut table = connection(&database).await;
     for (n, keyed) in [(2, false), (4, true)] {
         version(&store.execute(add("cart", "a")).await);
@@ -102,9 +97,9 @@ async fn an_append_whose_answer_was_lost_is_recognised() {
 
 #[tokio::test]
 async fn a_silent_link_is_given_up_and_settled() {
-    let database = carts::database("silent").await;
+    let database = crate::carts::database("silent").await;
     let proxy = Proxy::of(&database.url).await;
-    let store = carts::open(through(&proxy)).await;
+    let store = crate::carts::open(through(&proxy)).await;
     version(&store.execute(add("cart", "a")).await);
     proxy.set(Link::Mute);
     let running: Vec<_> = (0..5).map(|_| start(&store, add("cart", "b"))).collect();
@@ -120,8 +115,8 @@ async fn a_silent_link_is_given_up_and_settled() {
 
 #[tokio::test]
 async fn at_the_deadline_the_outcome_is_unknown_and_can_be_asked_for() {
-    let database = carts::database("unknown").await;
-    let store = carts::store(&database).await;
+    let database = crate::carts::database("unknown").await;
+    let store = crate::carts::store(&database).await;
     let mut lock = lock_heads(&database).await;
     let mut execute = add("cart", "a");
     execute.deadline = Duration::from_millis(500);
@@ -134,10 +129,10 @@ async fn at_the_deadline_the_outcome_is_unknown_and_can_be_asked_for() {
 
 #[tokio::test]
 async fn a_lock_held_too_long_is_waited_for_again() {
-    let database = carts::database("locked").await;
-    let mut options = carts::options(&database);
+    let database = crate::carts::database("locked").await;
+    let mut options = crate::carts::options(&database);
     options.timings.call = Duration::from_millis(400);
-    let store = carts::open(options).await;
+    let store = crate::carts::open(options).await;
     let mut lock = lock_heads(&database).await;
     let running: Vec<_> =
         (0..8).map(|n| start(&store, add(&format!("cart-{}", n % 4), "a"))).collect();
@@ -160,9 +155,9 @@ async fn a_lock_held_too_long_is_waited_for_again() {
 
 #[tokio::test]
 async fn without_the_database_nothing_is_done_and_it_comes_back_by_itself() {
-    let database = carts::database("away").await;
+    let database = crate::carts::database("away").await;
     let proxy = Proxy::of(&database.url).await;
-    let store = carts::open(through(&proxy)).await;
+    let store = crate::carts::open(through(&proxy)).await;
     version(&store.execute(add("cart", "a")).await);
     proxy.set(Link::Down);
     proxy.cut();
@@ -188,8 +183,8 @@ async fn without_the_database_nothing_is_done_and_it_comes_back_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn backends_that_die_again_and_again_lose_and_double_nothing() {
-    let database = carts::database("storm").await;
-    let store = carts::store(&database).await;
+    let database = crate::carts::database("storm").await;
+    let store = crate::carts::store(&database).await;
     let mut tasks = tokio::task::JoinSet::new();
     for writer in 0..16 {
         let store = store.clone();
@@ -209,7 +204,7 @@ async fn backends_that_die_again_and_again_lose_and_double_nothing() {
     let mut table = connection(&database).await;
     while !tasks.is_empty() {
         terminate(&mut table).await;
-        let pause = tokio::time::sleep(Duration::from_millis(30));
+        let pause = tokio::time::sleep(Duration::from_millis(100));
         tokio::pin!(pause);
         tokio::select! {
             done = tasks.join_next() => done.unwrap().unwrap(),
@@ -221,8 +216,8 @@ async fn backends_that_die_again_and_again_lose_and_double_nothing() {
 
 #[tokio::test]
 async fn a_closing_store_finishes_what_was_sent() {
-    let database = carts::database("closing").await;
-    let store = carts::store(&database).await;
+    let database = crate::carts::database("closing").await;
+    let store = crate::carts::store(&database).await;
     let mut lock = lock_heads(&database).await;
     let running = start(&store, add("cart", "a"));
     let mut table = connection(&database).await;

@@ -1,8 +1,6 @@
 //! The same key, the same effect, the same answer.
 
-mod carts;
-
-use carts::{
+use crate::carts::{
     CloseCart, add, check_table, command, connection, expecting, store, version, with_key,
 };
 use foldstream_core::Uuid;
@@ -13,7 +11,7 @@ use tokio::task::JoinSet;
 
 #[tokio::test]
 async fn a_key_is_answered_again_and_has_one_effect() {
-    let database = carts::database("replay").await;
+    let database = crate::carts::database("replay").await;
     let (one, two) = (store(&database).await, store(&database).await);
     let first = one.execute(with_key(add("cart", "a"), "k1", 1)).await.unwrap();
     assert!(!first.replayed);
@@ -29,7 +27,7 @@ async fn a_key_is_answered_again_and_has_one_effect() {
 
 #[tokio::test]
 async fn the_key_comes_before_preconditions_and_rules() {
-    let database = carts::database("order").await;
+    let database = crate::carts::database("order").await;
     let store = store(&database).await;
     let create = || with_key(expecting(add("cart", "a"), Expected::NoStream), "k1", 1);
     let first = store.execute(create()).await.unwrap();
@@ -53,7 +51,7 @@ async fn the_key_comes_before_preconditions_and_rules() {
 
 #[tokio::test]
 async fn a_key_in_progress_is_said_to_be() {
-    let database = carts::database("progress").await;
+    let database = crate::carts::database("progress").await;
     let store = store(&database).await;
     let mut lock = connection(&database).await;
     sqlx::raw_sql("begin; select 1 from heads for update").execute(&mut lock).await.unwrap();
@@ -83,7 +81,7 @@ async fn a_key_in_progress_is_said_to_be() {
 
 #[tokio::test]
 async fn many_tries_of_one_key_over_two_stores_have_one_effect() {
-    let database = carts::database("tries").await;
+    let database = crate::carts::database("tries").await;
     let stores = [store(&database).await, store(&database).await];
     let mut tasks = JoinSet::new();
     for n in 0..60 {
@@ -112,7 +110,7 @@ async fn many_tries_of_one_key_over_two_stores_have_one_effect() {
 
 #[tokio::test]
 async fn a_replay_in_a_batch_does_not_hurt_its_neighbours() {
-    let database = carts::database("neighbours").await;
+    let database = crate::carts::database("neighbours").await;
     let store = store(&database).await;
     let first = store.execute(with_key(add("cart", "a"), "k1", 1)).await.unwrap();
     let (before, again, after) = tokio::join!(
@@ -126,7 +124,7 @@ async fn a_replay_in_a_batch_does_not_hurt_its_neighbours() {
 
 #[tokio::test]
 async fn a_command_id_is_applied_once() {
-    let database = carts::database("commandid").await;
+    let database = crate::carts::database("commandid").await;
     let (one, two) = (store(&database).await, store(&database).await);
     let execute = add("cart", "a");
     let first = one.execute(execute.clone()).await.unwrap();
@@ -144,10 +142,10 @@ async fn a_command_id_is_applied_once() {
 
 #[tokio::test]
 async fn a_key_that_ran_out_is_new_again_and_is_pruned() {
-    let database = carts::database("expiry").await;
-    let mut options = carts::options(&database);
+    let database = crate::carts::database("expiry").await;
+    let mut options = crate::carts::options(&database);
     options.timings.prune = Duration::from_millis(100);
-    let store = carts::open(options).await;
+    let store = crate::carts::open(options).await;
     let mut first = with_key(add("cart", "a"), "k1", 1);
     first.at.command_id = Uuid::new_v4();
     version(&store.execute(first).await);

@@ -1,6 +1,4 @@
 //! A TCP proxy in front of Postgres that can swallow answers and cut connections.
-// Each test file uses some of it.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,7 +1,5 @@
 //! The registry client against Foldstream's own registry.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use foldstream_kafka::{SchemaError, SchemaRegistry};
 use foldstream_registry::Registry;
 use foldstream_testkit::database;

@@ -1,13 +1,9 @@
 //! The relay against a real Kafka, driven by a store in memory.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod support;
-
+use crate::support::{LONG, MemoryStore, Running, check_first_occurrences, read_all, topic};
 use foldstream_core::TopicPartition;
 use foldstream_kafka::{PartitionState, TopicSpec};
 use foldstream_testkit::{eventually, infra};
-use support::{LONG, MemoryStore, Running, check_first_occurrences, read_all, topic};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_arrive_in_order_and_once() {

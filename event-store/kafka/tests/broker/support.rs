@@ -1,7 +1,5 @@
 //! An event store in memory, as relays see it, and topics of the test's own.
 
-#![allow(dead_code, reason = "not every test file uses all of it")]
-
 use foldstream_core::{
     Claim, Head, Outbox, OutboxEvent, Progress, Timestamp, TopicPartition, partition_of,
 };
@@ -17,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub(crate) const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(40);
 
 #[derive(Debug, Default)]
 struct Partition {

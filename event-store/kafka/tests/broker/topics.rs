@@ -1,9 +1,5 @@
 //! Topics in a real Kafka.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod support;
-
 use foldstream_kafka::{Cluster, KafkaError, TopicSpec};
 use foldstream_testkit::{free_port, infra, unique};
 use rdkafka::ClientConfig;

@@ -1,9 +1,6 @@
 //! A broker that goes away and comes back.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod support;
-
+use crate::support::{MemoryStore, Running, check_first_occurrences, read_all};
 use foldstream_core::TopicPartition;
 use foldstream_kafka::{
     Cluster, ConsumerEvent, ConsumerOptions, ConsumerState, GroupConsumer, PartitionState,
@@ -12,7 +9,6 @@ use foldstream_kafka::{
 use foldstream_local::{Local, Options};
 use foldstream_testkit::eventually;
 use std::time::Duration;
-use support::{MemoryStore, Running, check_first_occurrences, read_all};
 
 const LONG: Duration = Duration::from_secs(40);
 

@@ -1,8 +1,6 @@
 //! The store as the relay sees it.
 
-mod carts;
-
-use carts::{AddItems, add, command, connection, options, version};
+use crate::carts::{AddItems, add, command, connection, options, version};
 use foldstream_core::{Outbox as _, Progress, TopicPartition};
 use foldstream_postgres::{EventStore, ExecuteError, Metadata};
 use foldstream_testkit::{TestDatabase, eventually};
@@ -13,12 +11,12 @@ const LONG: Duration = Duration::from_secs(15);
 async fn short_leases(database: &TestDatabase) -> EventStore {
     let mut options = options(database);
     options.timings.lease = Duration::from_millis(400);
-    carts::open(options).await
+    crate::carts::open(options).await
 }
 
 #[tokio::test]
 async fn one_owner_at_a_time_and_the_next_one_ends_the_former() {
-    let database = carts::database("leases").await;
+    let database = crate::carts::database("leases").await;
     let store = short_leases(&database).await;
     let (one, two) = (store.outbox(), store.outbox());
     let claims = one.claim().await.unwrap();
@@ -47,8 +45,8 @@ async fn one_owner_at_a_time_and_the_next_one_ends_the_former() {
 
 #[tokio::test]
 async fn what_is_given_back_is_free_at_once() {
-    let database = carts::database("released").await;
-    let store = carts::store(&database).await;
+    let database = crate::carts::database("released").await;
+    let store = crate::carts::store(&database).await;
     let (one, two) = (store.outbox(), store.outbox());
     assert_eq!(one.claim().await.unwrap().len(), 8);
     one.release().await.unwrap();
@@ -63,8 +61,8 @@ async fn what_is_given_back_is_free_at_once() {
 
 #[tokio::test]
 async fn events_are_read_as_they_were_appended_within_the_bounds() {
-    let database = carts::database("read").await;
-    let store = carts::store(&database).await;
+    let database = crate::carts::database("read").await;
+    let store = crate::carts::store(&database).await;
     let mut execute = command("cart", AddItems { sku: "x".repeat(1_000), count: 10 });
     execute.metadata = Metadata {
         actor: Some("ann".into()),
@@ -102,8 +100,8 @@ async fn events_are_read_as_they_were_appended_within_the_bounds() {
 
 #[tokio::test]
 async fn an_append_of_this_process_wakes_the_relay() {
-    let database = carts::database("woken").await;
-    let store = carts::store(&database).await;
+    let database = crate::carts::database("woken").await;
+    let store = crate::carts::store(&database).await;
     let outbox = store.outbox();
     // Seen or not: an append before the wait counts as well.
     version(&store.execute(add("cart", "a")).await);
@@ -114,11 +112,11 @@ async fn an_append_of_this_process_wakes_the_relay() {
 
 #[tokio::test]
 async fn the_backlog_is_measured_and_bounded() {
-    let database = carts::database("backlog").await;
+    let database = crate::carts::database("backlog").await;
     let mut options = options(&database);
     options.limits.backlog_events = 4;
     options.timings.backlog = Duration::from_millis(50);
-    let store = carts::open(options).await;
+    let store = crate::carts::open(options).await;
     let executed = store.execute(command("cart", AddItems { sku: "a".into(), count: 5 })).await;
     assert_eq!(version(&executed), 5);
     eventually(LONG, "the backlog is seen", async || {
@@ -145,8 +143,8 @@ async fn the_backlog_is_measured_and_bounded() {
 
 #[tokio::test]
 async fn a_hole_in_the_table_stops_the_reader_loudly() {
-    let database = carts::database("hole").await;
-    let store = carts::store(&database).await;
+    let database = crate::carts::database("hole").await;
+    let store = crate::carts::store(&database).await;
     let executed = store.execute(command("cart", AddItems { sku: "a".into(), count: 5 })).await;
     let positions = executed.unwrap().token.positions;
     let at = positions.keys().next().unwrap();

@@ -1,15 +1,11 @@
 //! What a record looks like to anybody's consumer.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod support;
-
+use crate::support::{LONG, MemoryStore, Running, topic};
 use foldstream_core::partition_of;
 use foldstream_testkit::{eventually, infra};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use support::{LONG, MemoryStore, Running, topic};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_key_framing_and_time_are_those_of_the_interface() {

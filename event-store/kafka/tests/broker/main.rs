@@ -1,0 +1,11 @@
+//! Everything against a real Kafka; one broker serves all, each test has topics of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod consumer;
+mod outage;
+mod registry;
+mod relay;
+mod support;
+mod topics;
+mod wire;

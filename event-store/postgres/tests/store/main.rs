@@ -1,0 +1,9 @@
+//! The store against a real Postgres. One binary, so that Postgres is started once.
+#![allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "tests")]
+
+mod append;
+mod carts;
+mod faults;
+mod idempotency;
+mod outbox;
+mod proxy;
