@@ -35,6 +35,8 @@ pub(crate) struct Process {
     pub(crate) tasks: TaskTracker,
     /// The event stores that are open.
     pub(crate) stores: Stores,
+    /// Whether `/readyz` asks Kafka.
+    pub(crate) asks_kafka: AtomicBool,
     failed: Arc<AtomicBool>,
 }
 
@@ -57,6 +59,7 @@ impl Process {
             shutdown,
             tasks: TaskTracker::new(),
             stores: Stores::default(),
+            asks_kafka: AtomicBool::new(false),
             failed: Arc::default(),
         }))
     }

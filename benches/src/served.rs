@@ -11,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
 use foldstream_core::{
-    Aggregate, At, CommandSet, ConsistencyToken, Decoder, EventSet, Refused, StreamId, StreamRef,
+    Aggregate, At, CommandSet, ConsistencyToken, Decoder, EventSet, Refused, StreamRef,
     Timestamp, TopicPartition, Uuid, partition_of,
 };
 use foldstream_service::admission::Admission;

@@ -91,7 +91,7 @@ pub struct History {
     /// The number of events of each stream.
     streams: Vec<usize>,
     /// These events (stream, index in it, position), as they arrive together.
-    decoded: Box<dyn Fn(&[Arrival]) -> Decoded>,
+    decoded: Arrive,
     told: String,
 }
 impl Debug for History {
@@ -99,6 +99,9 @@ impl Debug for History {
         f.write_str(&self.told)
     }
 }
+
+/// Makes events arrive.
+type Arrive = Box<dyn Fn(&[Arrival]) -> Decoded>;
 
 #[derive(Debug, Clone, Copy)]
 struct Arrival {
@@ -143,10 +146,7 @@ pub fn history<E: EventSet>(streams: impl IntoIterator<Item = (E::Id, Vec<E>)>) 
 ///
 /// # Panics
 /// When it is broken, with the smallest histories and the arrival that break it.
-pub fn folds(
-    model: &Arc<dyn AnyReadModel>,
-    histories: impl Strategy<Value = Vec<History>>,
-) {
+pub fn folds(model: &Arc<dyn AnyReadModel>, histories: impl Strategy<Value = Vec<History>>) {
     let arrival = (prop::collection::vec(any::<u16>(), 1..40), 1..8_usize);
     let mut table = TestTable::new(model);
     let columns = model.table().columns.len();

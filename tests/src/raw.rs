@@ -26,7 +26,7 @@ pub async fn send(base: &str, what: &str, chunks: &[&[u8]]) -> Answer {
             }
         }
         let mut bytes = Vec::new();
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = vec![0; 16 * 1024];
         while let Ok(read) = stream.read(&mut buffer).await {
             if read == 0 || !more(&mut bytes, &buffer[..read]) {
                 break;

@@ -14,7 +14,13 @@ pub(crate) use stores::Stores;
 use crate::process::Process;
 use crate::settings::Settings;
 use crate::{Failure, contract};
+use foldstream_kafka::Cluster;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Kafka has not answered a check that takes longer.
+const KAFKA_DEADLINE: Duration = Duration::from_secs(3);
 
 /// The event database of a service.
 pub(crate) fn event_database(settings: &Settings, service: &str) -> Result<String, Failure> {
@@ -33,6 +39,22 @@ pub(crate) fn kafka(settings: &Settings) -> Result<String, Failure> {
 pub(crate) fn registry_url(settings: &Settings) -> Result<String, Failure> {
     let url = settings.registry.url.clone();
     url.ok_or_else(|| Failure::missing("registry.url", "SCHEMA_REGISTRY_URL"))
+}
+
+/// Has `/readyz` ask Kafka: once, however many roles of the process need it.
+pub(crate) fn check_kafka(process: &Process, bootstrap: &str) -> Result<(), Failure> {
+    if process.asks_kafka.swap(true, Ordering::AcqRel) {
+        return Ok(());
+    }
+    let cluster = Arc::new(Cluster::new(bootstrap).map_err(Failure::failed)?);
+    process.health.check("kafka", KAFKA_DEADLINE, move || {
+        let cluster = Arc::clone(&cluster);
+        async move {
+            let asked = cluster.check(KAFKA_DEADLINE).await;
+            asked.map(|()| "ok".to_owned()).map_err(|error| error.to_string())
+        }
+    });
+    Ok(())
 }
 
 /// Commands and queries, each on its port and merged on that of the API.

@@ -1,6 +1,6 @@
 //! `shop projections`: folds topics into read models.
 
-use super::{kafka, read_database, registry_url};
+use super::{check_kafka, kafka, read_database, registry_url};
 use crate::process::Process;
 use crate::{Exit, Failure};
 use foldstream_kafka::SchemaRegistry;
@@ -8,8 +8,9 @@ use foldstream_projections::{ProjectionMetrics, Projections};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A worker that is silent for so long loses its partitions to others.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
+/// A worker that is silent for so long loses its partitions to others: for so long nobody folds
+/// them after it was killed. One that was only stopped and comes back is fenced by its checkpoints.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn start(process: &Arc<Process>, only: &[String]) -> Result<(), Failure> {
     let all = &process.app.read_models;
@@ -20,6 +21,7 @@ pub(crate) async fn start(process: &Arc<Process>, only: &[String]) -> Result<(),
         return Err(Failure::new(Exit::NotFound, message));
     }
     let registry = SchemaRegistry::new(&registry_url(&process.settings)?);
+    check_kafka(process, &kafka(&process.settings)?)?;
     let projections = Projections {
         app: process.app.name.to_owned(),
         models: all.clone(),

@@ -1,7 +1,7 @@
 //! `shop relay`: moves events from the event stores to their topics, and tells the read side how
 //! far the topics go.
 
-use super::{kafka, read_database, registry_url};
+use super::{check_kafka, kafka, read_database, registry_url};
 use crate::Failure;
 use crate::process::Process;
 use foldstream_kafka::{Cluster, Relay, RelayMetrics, RelayOptions, TopicSpec};
@@ -15,6 +15,7 @@ pub(crate) async fn start(process: &Arc<Process>) -> Result<(), Failure> {
     let bootstrap = kafka(&process.settings)?;
     let registry = registry_url(&process.settings)?;
     read_database(&process.settings)?;
+    check_kafka(process, &bootstrap)?;
     if !ensure_topics(process, &bootstrap).await? {
         return Ok(());
     }

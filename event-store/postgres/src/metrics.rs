@@ -16,14 +16,15 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(registry: &Registry, service: &str) -> prometheus::Result<Self> {
+    /// Not shown anywhere until they are registered.
+    pub(crate) fn new(service: &str) -> prometheus::Result<Self> {
         let opts = |name: &str, help: &str| Opts::new(name, help).const_label("service", service);
         let batches = vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1000.0];
         let waits = vec![0.0001, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0];
         let histogram = |opts: Opts, buckets| {
             Histogram::with_opts(HistogramOpts { common_opts: opts, buckets })
         };
-        let metrics = Metrics {
+        Ok(Metrics {
             batch: histogram(opts("append_batch_size", "Commands per commit."), batches)?,
             conflicts: IntCounter::with_opts(opts(
                 "append_conflicts_total",
@@ -42,12 +43,14 @@ impl Metrics {
                     .const_label("pool", service),
                 waits,
             )?,
-        };
-        registry.register(Box::new(metrics.batch.clone()))?;
-        registry.register(Box::new(metrics.conflicts.clone()))?;
-        registry.register(Box::new(metrics.pending.clone()))?;
-        registry.register(Box::new(metrics.oldest.clone()))?;
-        registry.register(Box::new(metrics.pool_wait.clone()))?;
-        Ok(metrics)
+        })
+    }
+
+    pub(crate) fn register(&self, registry: &Registry) -> prometheus::Result<()> {
+        registry.register(Box::new(self.batch.clone()))?;
+        registry.register(Box::new(self.conflicts.clone()))?;
+        registry.register(Box::new(self.pending.clone()))?;
+        registry.register(Box::new(self.oldest.clone()))?;
+        registry.register(Box::new(self.pool_wait.clone()))
     }
 }

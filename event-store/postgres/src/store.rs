@@ -50,9 +50,9 @@ impl EventStore {
     pub async fn open(
         options: StoreOptions,
         aggregates: Vec<Arc<dyn AnyAggregate>>,
-        metrics: &prometheus::Registry,
+        registry: &prometheus::Registry,
     ) -> Result<Self, StoreError> {
-        let metrics = Metrics::new(metrics, &options.service)?;
+        let metrics = Metrics::new(&options.service)?;
         let connect = self::options(
             &options.database_url,
             &format!("{}-{}", options.app, options.service),
@@ -68,6 +68,8 @@ impl EventStore {
         let store_id = introduce(&connections, &options, &served).await?;
         let reader = Reader { connections, served, schemas: Schemas::default() };
         reader.schemas.load(&reader.connections, &reader.served).await?;
+        // Last: who opens again after a failure would find them registered.
+        metrics.register(registry)?;
         let common = Arc::new(Common {
             store_id,
             connect,

@@ -2,8 +2,8 @@
 //!
 //! One worker per read model owns partitions through its consumer group. Where it begins is not
 //! the group's to say but the checkpoint's, which lies beside the rows and moves in the transaction
-//! that writes them, by compare-and-set under the owner's epoch: a crash, a rebalance, a worker that
-//! sleeps and comes back, or a repeated record changes no row twice.
+//! that writes them, by compare-and-set under the owner's epoch: a crash, a rebalance, a worker
+//! that sleeps and comes back, or a repeated record changes no row twice.
 //!
 //! | Module | Holds |
 //! |---|---|
@@ -17,6 +17,7 @@ mod error;
 mod fold;
 mod metrics;
 mod partition;
+mod patience;
 mod source;
 mod status;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::fold::{self, Poison, Topics};
 use crate::metrics::ProjectionMetrics;
 use crate::partition::Slice;
+use crate::patience::Patience;
 use foldstream_core::{AnyReadModel, AnyRows, Decoded, Timestamp, TopicPartition};
 use foldstream_kafka::{Received, SchemaError, SchemaRegistry};
 use foldstream_tables::checkpoints::{self, Advance, BuildRef, Checkpoint, PartitionState};
@@ -11,18 +12,13 @@ use sqlx::Acquire;
 use sqlx::postgres::{PgConnection, PgPool};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// A transaction takes no longer, else its connection is given up.
 const TRANSACTION: Duration = Duration::from_secs(30);
-/// Waits between tries while a dependency is away.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(2);
-/// While a dependency is away it is said this often.
-const SAY_AGAIN: Duration = Duration::from_secs(30);
 /// Larger batches are folded where blocking is allowed.
 const SMALL: usize = 64;
 
@@ -362,41 +358,6 @@ fn divide(
             // The first half is taken first.
             stack.push(rest);
             stack.push(slices);
-        }
-    }
-}
-
-/// Waiting for a dependency, longer each time, with a word about it now and then.
-struct Patience<'a> {
-    writer: &'a Writer,
-    pause: Duration,
-    said: Option<Instant>,
-}
-impl<'a> Patience<'a> {
-    fn new(writer: &'a Writer) -> Self {
-        Patience { writer, pause: FIRST_PAUSE, said: None }
-    }
-    /// `false` at shutdown.
-    async fn wait(&mut self, reason: &str) -> bool {
-        self.writer.waiting.store(true, Ordering::Relaxed);
-        let model = self.writer.build.read_model;
-        if self.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN) {
-            self.said = Some(Instant::now());
-            tracing::warn!(read_model = model, reason, "a dependency is away, waiting");
-        }
-        let pause = self.pause;
-        self.pause = (pause * 2).min(LAST_PAUSE);
-        tokio::select! {
-            () = self.writer.shutdown.cancelled() => false,
-            () = tokio::time::sleep(pause) => true,
-        }
-    }
-    /// It answered.
-    fn over(&mut self) {
-        if self.said.take().is_some() {
-            self.pause = FIRST_PAUSE;
-            self.writer.waiting.store(false, Ordering::Relaxed);
-            tracing::info!(read_model = self.writer.build.read_model, "goes on");
         }
     }
 }

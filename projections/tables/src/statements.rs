@@ -99,7 +99,8 @@ fn latest(column: &ColumnDef, by: &[&str], table: &Table, own: &str, new: &str) 
             false => format!("{new_by} > {own_by}"),
         };
         format!(
-            "when {new_by} is distinct from {own_by} then case when {greater} then {new} else {own} end"
+            "when {new_by} is distinct from {own_by} \
+             then case when {greater} then {new} else {own} end"
         )
     };
     let cases: Vec<String> = by.iter().map(compare).collect();

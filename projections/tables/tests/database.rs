@@ -25,7 +25,7 @@ fn at(partition: i32) -> TopicPartition {
     TopicPartition::new("test.notes", partition)
 }
 async fn connect(url: &str) -> PgConnection {
-    PgConnection::connect(url).await.unwrap()
+    PgConnection::connect(url).await.expect("Postgres answers")
 }
 
 #[tokio::test]

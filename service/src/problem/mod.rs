@@ -208,7 +208,10 @@ impl Problem {
                 };
                 Cow::Owned(format!("{place}: {}{more}", first.detail))
             }
-            (None, []) => Cow::Borrowed(parts.kind.map_or(&*parts.title, ProblemKind::doc)),
+            (None, []) => Cow::Borrowed(match parts.kind {
+                Some(kind) => kind.doc(),
+                None => &parts.title,
+            }),
         }
     }
 

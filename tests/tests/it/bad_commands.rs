@@ -175,7 +175,7 @@ fn values(id: &str) -> Vec<Case> {
         quantity("a negative quantity", (-6).into()).code("quantity-out-of-range"),
         quantity("no quantity", 0.into()).code("quantity-out-of-range"),
         quantity("a large quantity", 1_000_001.into()).code("quantity-out-of-range"),
-        quantity("the largest quantity", i64::MAX.into()),
+        quantity("the largest number", i64::MAX.into()).code("quantity-out-of-range"),
         quantity("beyond the largest", u64::MAX.into()),
         quantity("a fraction", 1.5.into()),
         quantity("a quantity in a string", "6".into()).rule("wrong-type"),

@@ -4,7 +4,7 @@ use super::{Fixture, LONG, STORE, event_id, metrics, models};
 use crate::{Projections, status};
 use foldstream_core::{
     Claim, EventSet, Head, Outbox, OutboxEvent, Progress, Timestamp, TopicPartition, Uuid,
-    partition_of,
+    WriterSchema, partition_of,
 };
 use foldstream_kafka::{Cluster, Relay, RelayOptions, TopicSpec};
 use foldstream_tables::{pool, write_heads};
@@ -201,11 +201,11 @@ impl App {
         .await;
         let (mut rows, mut sums) = (BTreeMap::new(), BTreeMap::<String, (i64, i64)>::new());
         for event in self.store.inner.lock().unwrap().events.values().flatten() {
-            let set = AccountEvent::schemas();
-            let writer = set.iter().position(|_| true).map(|_| event.schema_id);
-            let place = self.store.schema_ids.iter().position(|id| Some(*id) == writer).unwrap();
-            let schema = foldstream_core::WriterSchema::parse(1, &set[place].json.to_string());
-            match AccountEvent::decode(&schema.unwrap(), &event.datum).unwrap() {
+            let ids = &self.store.schema_ids;
+            let place = ids.iter().position(|id| *id == event.schema_id).unwrap();
+            let schema = AccountEvent::schemas()[place].json.to_string();
+            let schema = WriterSchema::parse(event.schema_id, &schema).unwrap();
+            match AccountEvent::decode(&schema, &event.datum).unwrap() {
                 AccountEvent::Deposited(deposited) => {
                     let units = deposited.amount.as_ten_thousandths() as i64 / 10_000;
                     let row: &mut (i64, i64) = rows.entry(event.stream_id.clone()).or_default();
@@ -273,32 +273,6 @@ async fn a_topic_that_was_created_again_is_read_from_its_beginning() {
     app.append(300..400);
     let (relay, projections) = (app.relay(), app.projections());
     app.check(LONG).await;
-    projections.stop().await;
-    relay.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, not a test"]
-async fn latency() {
-    let app = App::new().await;
-    app.append(0..10);
-    let relay = app.relay();
-    let projections = app.projections();
-    app.check(LONG).await;
-    let mut took = Vec::new();
-    for number in 0..100 {
-        let began = std::time::Instant::now();
-        app.append(number..number + 1);
-        loop {
-            let position: i64 = sqlx::query_scalar("select sum(position)::int8 from meta.checkpoints where read_model = 'accounts'").fetch_one(&app.pool).await.unwrap();
-            if position == app.store.count() { break; }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        took.push(began.elapsed());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    took.sort();
-    println!("p50 {:?} p90 {:?} max {:?}", took[50], took[90], took[99]);
     projections.stop().await;
     relay.stop().await;
 }

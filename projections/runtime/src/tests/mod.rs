@@ -6,7 +6,7 @@ mod rule;
 mod worker;
 
 use crate::metrics::ProjectionMetrics;
-use foldstream_core::{EventSet, RawRecord, Timestamp, Uuid};
+use foldstream_core::{EventSet, Timestamp, Uuid};
 use foldstream_kafka::{Received, SchemaRegistry};
 use foldstream_testkit::{TestDatabase, database};
 use models::AccountEvent;
@@ -81,10 +81,4 @@ pub(crate) fn metrics() -> (prometheus::Registry, ProjectionMetrics) {
     let registry = prometheus::Registry::new();
     let metrics = ProjectionMetrics::new(&registry).unwrap();
     (registry, metrics)
-}
-
-#[test]
-fn a_raw_record_keeps_what_a_fold_needs() {
-    fn assert_send<T: Send>() {}
-    assert_send::<RawRecord>();
 }

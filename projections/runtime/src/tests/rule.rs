@@ -73,7 +73,7 @@ fn read(partition: &mut Partition, topic: &[Delivered], from: i64) -> Vec<u64> {
     taken
 }
 fn topic(positions: &[u64]) -> Vec<Delivered> {
-    (0..).zip(positions).map(|(offset, position)| Ok(record(offset, *position))).collect()
+    (0..).zip(positions).map(|(offset, position)| record(offset, *position)).map(Ok).collect()
 }
 
 proptest! {
