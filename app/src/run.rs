@@ -9,8 +9,11 @@ use foldstream_service::{shutdown, telemetry};
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 
+/// The first line of the help.
+const ABOUT: &str = "Commands over HTTP, events in topics, read models that follow from them.";
+
 pub(crate) fn run(app: App) -> ExitCode {
-    let matches = Cli::command().name(app.name).get_matches();
+    let matches = Cli::command().name(app.name).about(ABOUT).get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => error.exit(),

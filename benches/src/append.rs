@@ -79,22 +79,36 @@ async fn ceiling(infra: &Infra, plan: Plan) -> Result<f64> {
 async fn case(infra: &Infra, shape: &Shape, plan: Plan, ceiling: f64) -> Result<Case> {
     let mut case = Case::new("append", shape.name(), "events/s");
     eprintln!("  {}", case.case);
-    let seen = ours(infra, shape, plan).await?;
+    let (seen, cpu) = ours(infra, shape, plan).await?;
     case.ours = seen.rate;
     case.p50_ms = seen.p50_ms();
     case.p99_ms = seen.p99_ms();
     case.rss_mb = peak_mb();
     case.ceiling = Some(ceiling);
-    let baseline = plain(infra, shape, Way::Insert, plan).await?;
+    case.note("cpu_us", cpu);
+    let (baseline, cpu) = plain(infra, shape, Way::Insert, plan).await?;
+    case.note("baseline_cpu_us", cpu);
     case.baseline = Some(baseline.rate);
     case.ratio = Some(seen.rate / baseline.rate);
     case.note("baseline_p50_ms", baseline.p50_ms().unwrap_or_default());
     case.note("baseline_p99_ms", baseline.p99_ms().unwrap_or_default());
-    let whole = plain(infra, shape, Way::Transaction, plan).await?;
+    let (whole, _) = plain(infra, shape, Way::Transaction, plan).await?;
     case.note("baseline_transaction", whole.rate);
-    let locked = plain(infra, shape, Way::Locked, plan).await?;
+    let (locked, _) = plain(infra, shape, Way::Locked, plan).await?;
     case.note("baseline_head_lock", locked.rate);
     Ok(case)
+}
+
+/// What was seen, and the microseconds of processor time per event of this process and Postgres.
+async fn measure<C: Client>(
+    infra: &Infra,
+    clients: Vec<C>,
+    plan: Plan,
+) -> Result<(Seen, f64)> {
+    let before = infra.cpu();
+    let seen = closed_loop(clients, plan).await?;
+    let cpu = infra.cpu().micros_each(before, seen.units);
+    Ok((seen, cpu))
 }
 
 /// Gives commands to the event store.
@@ -112,7 +126,7 @@ impl Client for Giver {
     }
 }
 
-async fn ours(infra: &Infra, shape: &Shape, plan: Plan) -> Result<Seen> {
+async fn ours(infra: &Infra, shape: &Shape, plan: Plan) -> Result<(Seen, f64)> {
     let url = infra.event_database().await?;
     let store = notes::open(&url).await?;
     reset_peak();
@@ -122,7 +136,7 @@ async fn ours(infra: &Infra, shape: &Shape, plan: Plan) -> Result<Seen> {
         events: shape.events,
         text: notes::text(),
     };
-    let seen = closed_loop((0..shape.writers).map(giver).collect(), plan).await?;
+    let seen = measure(infra, (0..shape.writers).map(giver).collect(), plan).await?;
     store.close().await;
     infra.drop_database(&url).await?;
     Ok(seen)
@@ -158,7 +172,7 @@ impl Client for Writer {
     }
 }
 
-async fn plain(infra: &Infra, shape: &Shape, way: Way, plan: Plan) -> Result<Seen> {
+async fn plain(infra: &Infra, shape: &Shape, way: Way, plan: Plan) -> Result<(Seen, f64)> {
     let url = infra.event_database().await?;
     // Makes the head rows.
     notes::open(&url).await?.close().await;
@@ -170,7 +184,7 @@ async fn plain(infra: &Infra, shape: &Shape, way: Way, plan: Plan) -> Result<See
         text: notes::text(),
         version: 0,
     };
-    let seen = closed_loop((0..shape.writers).map(writer).collect(), plan).await?;
+    let seen = measure(infra, (0..shape.writers).map(writer).collect(), plan).await?;
     pool.close().await;
     infra.drop_database(&url).await?;
     Ok(seen)

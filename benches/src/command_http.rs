@@ -63,20 +63,26 @@ pub(crate) fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
 fn case(infra: &Infra, shape: &Shape, plan: Plan) -> Result<Case> {
     let mut case = Case::new("command-http", shape.name(), "requests/s");
     eprintln!("  {}", case.case);
+    let before = infra.cpu();
     let ours = ours(infra, shape, plan)?;
+    case.note("cpu_us", infra.cpu().micros_each(before, ours.units));
     case.ours = ours.rate;
     case.p50_ms = ours.p50_ms();
     case.p99_ms = ours.p99_ms();
     case.rss_mb = peak_mb();
+    let before = infra.cpu();
     let ceiling = without_store(shape, plan, 201, || async { Ok(Some(Then::Nothing)) })?;
+    case.note("ceiling_cpu_us", infra.cpu().micros_each(before, ceiling.units));
     case.ceiling = Some(ceiling.rate);
     case.ratio = Some(ours.rate / ceiling.rate);
     let url = infra.new_database();
+    let before = infra.cpu();
     let baseline = without_store(shape, plan, 201, || async {
         foldstream_postgres::migrate(&url).await?;
         let pool = plain::pool(&url, shape.connections).await?;
         Ok(Some(Then::Transaction(Plain { pool, way: Way::Transaction, shared: false })))
     })?;
+    case.note("baseline_cpu_us", infra.cpu().micros_each(before, baseline.units));
     case.baseline = Some(baseline.rate);
     Builder::new_current_thread().enable_all().build()?.block_on(infra.drop_database(&url))?;
     let hello = without_store(shape, plan, 200, || async { Ok(None) })?;

@@ -31,6 +31,19 @@ impl Infra {
     pub(crate) fn kafka(&self) -> &str {
         self.local.kafka()
     }
+    /// What Postgres and this process have used of the processors so far.
+    pub(crate) fn cpu(&self) -> Cpu {
+        let postmaster = self.local.postgres_pid().map(|pid| pid.to_string());
+        let postgres = postmaster.map_or(0, |pid| {
+            let children = processes().filter(|(_, stat)| stat.parent == pid);
+            // What has ended already is in the account of its parent.
+            let own = processes().find(|(id, _)| *id == pid);
+            own.map_or(0, |(_, stat)| stat.ticks + stat.ended_ticks)
+                + children.map(|(_, stat)| stat.ticks).sum::<u64>()
+        });
+        let own = Stat::of("self").map_or(0, |stat| stat.ticks);
+        Cpu { ticks: postgres + own }
+    }
     /// The address of a database that is not there yet.
     pub(crate) fn new_database(&self) -> String {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
@@ -54,6 +67,51 @@ impl Infra {
     }
 }
 
+/// Processor time, in hundredths of a second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cpu {
+    ticks: u64,
+}
+
+impl Cpu {
+    /// Microseconds since `before` for each of so many units. Unlike a rate, it says much the same
+    /// on a busy machine.
+    pub(crate) fn micros_each(self, before: Cpu, units: u64) -> f64 {
+        self.ticks.saturating_sub(before.ticks) as f64 * 10_000.0 / units.max(1) as f64
+    }
+}
+
+/// What `/proc/<pid>/stat` says of a process.
+struct Stat {
+    parent: String,
+    ticks: u64,
+    ended_ticks: u64,
+}
+
+impl Stat {
+    fn of(pid: &str) -> Option<Self> {
+        Self::read(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+    fn read(text: &str) -> Option<Self> {
+        // The name in parentheses may hold anything; the fields after it are numbers.
+        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        let number = |place: usize| fields.get(place)?.parse::<u64>().ok();
+        let parent = (*fields.get(1)?).to_owned();
+        let (ticks, ended_ticks) = (number(11)? + number(12)?, number(13)? + number(14)?);
+        Some(Stat { parent, ticks, ended_ticks })
+    }
+}
+
+/// All processes, by id.
+fn processes() -> impl Iterator<Item = (String, Stat)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let pid = entry.file_name().into_string().ok()?;
+        let stat = Stat::of(&pid)?;
+        pid.parse::<u32>().ok().map(|_| (pid, stat))
+    })
+}
+
 /// Begins a new measurement of [`peak_mb`]. Where the kernel refuses, the old one goes on.
 pub(crate) fn reset_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");
@@ -65,4 +123,19 @@ pub(crate) fn peak_mb() -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kilobytes * 1_024.0 / 1_000_000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_account_of_a_process_is_read_whatever_its_name() {
+        let text = "7 (a) (b) S 3 7 7 0 -1 0 0 0 0 0 40 2 100 1 20 0";
+        let stat = Stat::read(text).unwrap();
+        assert_eq!((stat.parent.as_str(), stat.ticks, stat.ended_ticks), ("3", 42, 101));
+        let (before, after) = (Cpu { ticks: 5 }, Cpu { ticks: 15 });
+        assert_eq!(after.micros_each(before, 1_000), 100.0);
+        assert!(peak_mb().is_some_and(|mb| mb > 1.0));
+    }
 }

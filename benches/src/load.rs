@@ -22,6 +22,8 @@ pub(crate) trait Client: Send + 'static {
 pub(crate) struct Seen {
     /// Units per second.
     pub(crate) rate: f64,
+    /// Units in all, those of the warm-up included.
+    pub(crate) units: u64,
     /// Microseconds from asking to the answer.
     latencies: Histogram<u64>,
 }
@@ -52,32 +54,37 @@ pub(crate) async fn closed_loop<C: Client>(clients: Vec<C>, plan: Plan) -> Resul
     for client in clients {
         running.spawn(one(client, begin, end));
     }
-    let (mut units, mut latencies) = (0, histogram()?);
+    let (mut units, mut measured, mut latencies) = (0, 0, histogram()?);
     while let Some(ended) = running.join_next().await {
-        let (done, seen) = ended.context("a client ended")??;
-        units += done;
-        latencies.add(seen).context("histograms of one kind")?;
+        let one = ended.context("a client ended")??;
+        units += one.units;
+        measured += one.measured;
+        latencies.add(one.latencies).context("histograms of one kind")?;
     }
-    Ok(Seen { rate: units as f64 / plan.measured.as_secs_f64(), latencies })
+    Ok(Seen { rate: measured as f64 / plan.measured.as_secs_f64(), units, latencies })
 }
 
-async fn one<C: Client>(
-    mut client: C,
-    begin: Instant,
-    end: Instant,
-) -> Result<(u64, Histogram<u64>)> {
-    let (mut units, mut latencies) = (0, histogram()?);
+/// What one client did.
+struct One {
+    units: u64,
+    measured: u64,
+    latencies: Histogram<u64>,
+}
+
+async fn one<C: Client>(mut client: C, begin: Instant, end: Instant) -> Result<One> {
+    let mut one = One { units: 0, measured: 0, latencies: histogram()? };
     loop {
         let asked = Instant::now();
         if asked >= end {
-            return Ok((units, latencies));
+            return Ok(one);
         }
         let done = client.once().await?;
         let answered = Instant::now();
+        one.units += done;
         if (begin..end).contains(&answered) {
-            units += done;
+            one.measured += done;
             let micros = (answered - asked).as_micros().try_into().unwrap_or(u64::MAX);
-            latencies.saturating_record(micros);
+            one.latencies.saturating_record(micros);
         }
     }
 }

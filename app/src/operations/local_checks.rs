@@ -29,8 +29,17 @@ fn versions() -> String {
         let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
         Some(String::from_utf8_lossy(&text).lines().next()?.to_owned())
     };
-    let found = [first_line("java", "-version"), first_line("mvn", "--version")];
+    let found = [first_line("java", "-version"), first_line("mvn", "--version")].map(plain);
     found.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// Without the colours that Maven prints also where nobody sees them.
+fn plain(line: Option<String>) -> Option<String> {
+    let line = line?;
+    let mut parts = line.split('\u{1b}');
+    let first = parts.next().unwrap_or_default().to_owned();
+    let rest = parts.map(|part| part.split_once('m').map_or("", |(_, text)| text));
+    Some(rest.fold(first, |text, part| text + part))
 }
 
 fn disk() -> Line {

@@ -14,6 +14,9 @@ pub(crate) use stores::Stores;
 use crate::process::Process;
 use crate::settings::Settings;
 use crate::{Failure, contract};
+use axum::Router;
+use axum::response::Redirect;
+use axum::routing::get;
 use foldstream_kafka::Cluster;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -67,5 +70,8 @@ pub(crate) async fn serve_all(process: &Arc<Process>) -> Result<(), Failure> {
     let contract = contract::router(contract::queries(&process.app)?);
     process.serve("queries", &listen.queries, queries.clone().merge(contract)).await?;
     let contract = contract::router(contract::all(&process.app)?);
-    process.serve("api", &listen.api, commands.merge(queries).merge(contract)).await
+    // There is no console yet; whoever follows its address finds the page of the API.
+    let console = Router::new().route("/console", get(|| async { Redirect::temporary("/docs") }));
+    let api = commands.merge(queries).merge(contract).merge(console);
+    process.serve("api", &listen.api, api).await
 }

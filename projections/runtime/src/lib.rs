@@ -102,15 +102,7 @@ impl Projections {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ProjectionError> {
         let Some(builds) = self.builds(&shutdown).await? else { return Ok(()) };
         let connections = u32::try_from(self.models.len()).unwrap_or(u32::MAX).saturating_add(1);
-        // What a crash of Postgres takes back of rows it takes back of their checkpoints, too: they
-        // are folded again. So no commit waits for the disk.
-        let settings = [("synchronous_commit", "off")];
-        let pool = foldstream_tables::pool_with(
-            &self.read_database_url,
-            connections,
-            STATEMENT,
-            &settings,
-        );
+        let pool = foldstream_tables::pool(&self.read_database_url, connections, STATEMENT);
         let pool = pool.map_err(ProjectionError::Address)?;
         let mut workers = JoinSet::new();
         for (model, build) in self.models.iter().zip(builds) {

@@ -50,6 +50,12 @@ pub struct PartitionStatus {
     pub state: String,
     /// Why, when it is not running.
     pub detail: Option<String>,
+    /// The position of the last event of the topic-partition; none when that is not known.
+    pub head: Option<i64>,
+    /// Events not yet folded; none when that is not known.
+    pub lag_events: Option<i64>,
+    /// When events of it were last folded.
+    pub updated_at: Option<DateTime<Utc>>,
 }
 
 /// How every build of every read model is, by name and build.
@@ -64,9 +70,12 @@ pub async fn status(pool: &PgPool) -> Result<Vec<ProjectionStatus>, ProjectionEr
             where c.read_model = f.read_model and c.build = f.build and c.state <> 'running'
             order by c.state, c.state_since limit 1) as last_error,
            coalesce((select json_agg(json_build_object('topic', c.topic, 'partition', c.partition,
-               'position', c.position, 'state', c.state, 'detail', c.detail)
+               'position', c.position, 'state', c.state, 'detail', c.detail, 'head', p.head,
+               'lag_events', p.lag_events, 'updated_at', c.updated_at)
                order by c.topic, c.partition)
              from meta.checkpoints c
+             left join meta.partitions p on p.read_model = c.read_model and p.build = c.build
+               and p.topic = c.topic and p.partition = c.partition
              where c.read_model = f.read_model and c.build = f.build), '[]') as partitions
          from meta.freshness f order by f.read_model, f.build",
     );

@@ -175,8 +175,10 @@ create function meta.micros(at timestamptz) returns int8 language sql immutable 
 return (extract(epoch from at) * 1000000)::int8;
 
 -- The live build of a read model with its checkpoints and the heads, all of the caller's snapshot.
-create function meta.snapshot(wanted text) returns json language sql stable parallel safe
-return (
+-- plpgsql, because it keeps the plan; an SQL function would be planned anew by each reader.
+create function meta.snapshot(wanted text) returns json language plpgsql stable parallel safe as $$
+begin
+  return (
   select json_build_object(
     'build', b.build, 'version', b.version, 'now', meta.micros(clock_timestamp()),
     'partitions', coalesce((
@@ -197,5 +199,7 @@ return (
       ) h using (topic, partition)
     ), '[]'))
   from meta.builds b where b.read_model = wanted and b.state = 'live'
-);
+  );
+end
+$$;
 comment on function meta.snapshot(text) is 'The live build of a read model with its checkpoints and heads, as JSON.';

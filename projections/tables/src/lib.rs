@@ -46,24 +46,10 @@ use std::time::Duration;
 /// # Errors
 /// When the URL is none.
 pub fn pool(url: &str, connections: u32, statement: Duration) -> Result<PgPool, sqlx::Error> {
-    pool_with(url, connections, statement, &[])
-}
-
-/// The same with further settings of the session, such as `("synchronous_commit", "off")`.
-///
-/// # Errors
-/// When the URL is none.
-pub fn pool_with(
-    url: &str,
-    connections: u32,
-    statement: Duration,
-    settings: &[(&str, &str)],
-) -> Result<PgPool, sqlx::Error> {
     let timeout = statement.as_millis().to_string();
     let options = PgConnectOptions::from_str(url)?
         .application_name("foldstream")
-        .options([("statement_timeout", timeout.as_str())])
-        .options(settings.iter().copied());
+        .options([("statement_timeout", timeout.as_str())]);
     let pool = PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(2))
