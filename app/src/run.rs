@@ -42,14 +42,14 @@ async fn act(app: App, cli: Cli) -> Result<ExitCode, Failure> {
     match cli.action {
         Action::Dev(args) => dev::run(app, args).await,
         Action::Commands { services } => {
-            role(app, file, "commands", async |process| {
+            role(app, file, "commands", &services, async |process| {
                 roles::commands::start(process, &services).await
             })
             .await
         }
-        Action::Relay => role(app, file, "relay", roles::relay::start).await,
+        Action::Relay => role(app, file, "relay", &[], roles::relay::start).await,
         Action::Projections { only, operation: None } => {
-            role(app, file, "projections", async |process| {
+            role(app, file, "projections", &only, async |process| {
                 roles::projections::start(process, &only).await
             })
             .await
@@ -60,8 +60,8 @@ async fn act(app: App, cli: Cli) -> Result<ExitCode, Failure> {
                 operations::projections_show(&name, &admin).await
             }
         },
-        Action::Queries => role(app, file, "queries", roles::queries::start).await,
-        Action::Registry => role(app, file, "registry", roles::registry::start).await,
+        Action::Queries => role(app, file, "queries", &[], roles::queries::start).await,
+        Action::Registry => role(app, file, "registry", &[], roles::registry::start).await,
         Action::Migrate => {
             let settings = configured(file)?;
             start_logs(&settings)?;
@@ -109,9 +109,11 @@ async fn role(
     app: App,
     file: Option<&std::path::Path>,
     name: &str,
+    only: &[String],
     start: impl AsyncFnOnce(&std::sync::Arc<Process>) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
     let settings = configured(file)?;
+    roles::require(name, only, &app, &settings)?;
     start_logs(&settings)?;
     let process = Process::new(app, settings, name, on_signals()?)?;
     process.serve_admin(operations::routes(&process)).await?;

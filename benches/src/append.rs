@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
         let plan = arguments.plan();
         let ceiling = ceiling(&infra, plan).await?;
         for shape in shapes {
-            report.add(case(&infra, &shape, plan, ceiling).await?);
+            report.add(case(&infra, &shape, arguments, ceiling).await?);
         }
         Ok(())
     })
@@ -76,7 +76,8 @@ async fn ceiling(infra: &Infra, plan: Plan) -> Result<f64> {
     Ok(best)
 }
 
-async fn case(infra: &Infra, shape: &Shape, plan: Plan, ceiling: f64) -> Result<Case> {
+async fn case(infra: &Infra, shape: &Shape, arguments: &Arguments, ceiling: f64) -> Result<Case> {
+    let plan = arguments.plan();
     let mut case = Case::new("append", shape.name(), "events/s");
     eprintln!("  {}", case.case);
     let (seen, cpu) = ours(infra, shape, plan).await?;
@@ -86,25 +87,21 @@ async fn case(infra: &Infra, shape: &Shape, plan: Plan, ceiling: f64) -> Result<
     case.rss_mb = peak_mb();
     case.ceiling = Some(ceiling);
     case.note("cpu_us", cpu);
-    let (baseline, cpu) = plain(infra, shape, Way::Insert, plan).await?;
+    let (baseline, cpu) = plain(infra, shape, Way::Insert, arguments).await?;
     case.note("baseline_cpu_us", cpu);
     case.baseline = Some(baseline.rate);
     case.ratio = Some(seen.rate / baseline.rate);
     case.note("baseline_p50_ms", baseline.p50_ms().unwrap_or_default());
     case.note("baseline_p99_ms", baseline.p99_ms().unwrap_or_default());
-    let (whole, _) = plain(infra, shape, Way::Transaction, plan).await?;
+    let (whole, _) = plain(infra, shape, Way::Transaction, arguments).await?;
     case.note("baseline_transaction", whole.rate);
-    let (locked, _) = plain(infra, shape, Way::Locked, plan).await?;
+    let (locked, _) = plain(infra, shape, Way::Locked, arguments).await?;
     case.note("baseline_head_lock", locked.rate);
     Ok(case)
 }
 
 /// What was seen, and the microseconds of processor time per event of this process and Postgres.
-async fn measure<C: Client>(
-    infra: &Infra,
-    clients: Vec<C>,
-    plan: Plan,
-) -> Result<(Seen, f64)> {
+async fn measure<C: Client>(infra: &Infra, clients: Vec<C>, plan: Plan) -> Result<(Seen, f64)> {
     let before = infra.cpu();
     let seen = closed_loop(clients, plan).await?;
     let cpu = infra.cpu().micros_each(before, seen.units);
@@ -172,11 +169,17 @@ impl Client for Writer {
     }
 }
 
-async fn plain(infra: &Infra, shape: &Shape, way: Way, plan: Plan) -> Result<(Seen, f64)> {
+async fn plain(
+    infra: &Infra,
+    shape: &Shape,
+    way: Way,
+    arguments: &Arguments,
+) -> Result<(Seen, f64)> {
+    let plan = arguments.plan();
     let url = infra.event_database().await?;
     // Makes the head rows.
     notes::open(&url).await?.close().await;
-    let pool = plain::pool(&url, shape.writers).await?;
+    let pool = plain::pool(&url, shape.writers, arguments.pool).await?;
     let writer = |writer| Writer {
         plain: Plain { pool: pool.clone(), way, shared: shape.hot },
         pad: shape.pad(writer),

@@ -4,13 +4,14 @@ use crate::load::Plan;
 use std::time::Duration;
 
 pub(crate) const USAGE: &str = "\
-cargo x bench [NAME] [--json] [--seconds N] [--quick] [--case TEXT]
+cargo x bench [NAME] [--json] [--seconds N] [--quick] [--case TEXT] [--pool N]
 
   NAME         one of those below; all of them without
   --json       one JSON object per case instead of a table
   --seconds N  each figure is measured for so long (default 8, quick 2)
   --quick      shorter, smaller, less exact
   --case TEXT  only cases whose name contains it
+  --pool N     connections of the baselines' pool (default 32)
 ";
 
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -20,6 +21,7 @@ pub(crate) struct Arguments {
     pub(crate) quick: bool,
     pub(crate) seconds: Option<u64>,
     pub(crate) case: Option<String>,
+    pub(crate) pool: Option<u32>,
 }
 
 impl Arguments {
@@ -59,6 +61,12 @@ pub(crate) fn read(
                 let wrong = || format!("`--seconds` is 1 to 3600, not `{text}`");
                 asked.seconds = Some(seconds.ok_or_else(wrong)?);
             }
+            "--pool" => {
+                let text = value()?;
+                let connections = text.parse().ok().filter(|most| (1..=150).contains(most));
+                let wrong = || format!("`--pool` is 1 to 150, not `{text}`");
+                asked.pool = Some(connections.ok_or_else(wrong)?);
+            }
             "--case" => asked.case = Some(value()?),
             "--help" | "-h" => return Ok(Asked::Help),
             option if option.starts_with('-') => return Err(format!("unknown option `{option}`")),
@@ -83,12 +91,13 @@ mod tests {
 
     #[test]
     fn all_options_are_understood() {
-        let Ok(Asked::Run(asked)) = of("relay --json --seconds 3 --quick --case x") else {
+        let Ok(Asked::Run(asked)) = of("relay --json --seconds 3 --quick --case x --pool 8") else {
             panic!("not understood");
         };
         let name = Some("relay".to_owned());
         let (seconds, case) = (Some(3), Some("x".to_owned()));
-        assert_eq!(asked, Arguments { name, json: true, quick: true, seconds, case });
+        let expected = Arguments { name, json: true, quick: true, seconds, case, pool: Some(8) };
+        assert_eq!(asked, expected);
         assert_eq!(asked.plan().measured, Duration::from_secs(3));
         assert!(asked.wants("axb") && !asked.wants("ab"));
     }

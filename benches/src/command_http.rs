@@ -33,10 +33,8 @@ impl Shape {
     }
     fn template(&self, status: u16) -> Template {
         let key = format!("idempotency-key: bench-{NUMBER}\r\n");
-        let body = format!(
-            r#"{{"invoice_id":"{NUMBER}","issued_at":"2010-12-01T08:26:00Z","customer_id":"17850","country":"United Kingdom","currency":"GBP","lines":[{{"sku":"85123A","description":"WHITE HANGING HEART T-LIGHT HOLDER","quantity":6,"unit_price":"2.55"}}]}}"#
-        );
-        Template::post("/v1/invoices", if self.keyed { &key } else { "" }, &body, status)
+        let headers = if self.keyed { &key } else { "" };
+        Template::post("/v1/invoices", headers, &served::invoice(NUMBER), status)
     }
 }
 
@@ -55,12 +53,13 @@ pub(crate) fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
     }
     let infra = Infra::start(Needs::Postgres)?;
     for shape in shapes {
-        report.add(case(&infra, shape, arguments.plan())?);
+        report.add(case(&infra, shape, arguments)?);
     }
     Ok(())
 }
 
-fn case(infra: &Infra, shape: &Shape, plan: Plan) -> Result<Case> {
+fn case(infra: &Infra, shape: &Shape, arguments: &Arguments) -> Result<Case> {
+    let plan = arguments.plan();
     let mut case = Case::new("command-http", shape.name(), "requests/s");
     eprintln!("  {}", case.case);
     let before = infra.cpu();
@@ -79,7 +78,7 @@ fn case(infra: &Infra, shape: &Shape, plan: Plan) -> Result<Case> {
     let before = infra.cpu();
     let baseline = without_store(shape, plan, 201, || async {
         foldstream_postgres::migrate(&url).await?;
-        let pool = plain::pool(&url, shape.connections).await?;
+        let pool = plain::pool(&url, shape.connections, arguments.pool).await?;
         Ok(Some(Then::Transaction(Plain { pool, way: Way::Transaction, shared: false })))
     })?;
     case.note("baseline_cpu_us", infra.cpu().micros_each(before, baseline.units));
@@ -125,8 +124,7 @@ fn ours(infra: &Infra, shape: &Shape, plan: Plan) -> Result<Seen> {
         notes::learn(&store).await?;
         let http = HttpMetrics::new(&registry)?;
         let metrics = CommandMetrics::new(&registry)?;
-        let routes =
-            router(&service, store.clone(), Options::default(), metrics, http.clone());
+        let routes = router(&service, store.clone(), Options::default(), metrics, http.clone());
         anyhow::Ok((served::serve(routes, http).await?, store))
     })?;
     reset_peak();

@@ -1,7 +1,7 @@
 //! COPY into the event table: the fastest way in, as a ceiling and to load a backlog.
 
 use crate::load::{Client, Plan, closed_loop};
-use crate::notes::{ACTOR, EVENT_TYPE, NoteTaken, PARTITIONS, PadEvent, TOPIC, text};
+use crate::notes::{self, ACTOR, NoteTaken, PARTITIONS, PadEvent, text};
 use anyhow::{Result, ensure};
 use foldstream_core::{EventSet, Uuid, partition_of};
 use sqlx::{Connection, PgConnection};
@@ -16,13 +16,30 @@ const LOAD: i64 = 10_000;
 const COPY: &str = "copy events (topic, partition, position, stream_id, version, event_id,
     command_id, ordinal, type, schema_id, data, metadata, recorded_at) from stdin";
 
-/// The datum of a note, in the hexadecimal form of Postgres.
-fn hex_datum(number: i64) -> Result<String> {
+/// The kind of events that are loaded.
+pub(crate) struct Kind {
+    pub(crate) topic: &'static str,
+    pub(crate) event_type: &'static str,
+    /// The registry's id of their schema.
+    pub(crate) schema: u32,
+    /// The datum of the event of this number.
+    pub(crate) datum: fn(i64) -> Result<Vec<u8>>,
+}
+
+/// Notes, whose one schema has the id 1.
+pub(crate) const NOTES: Kind =
+    Kind { topic: notes::TOPIC, event_type: notes::EVENT_TYPE, schema: 1, datum: note };
+
+fn note(number: i64) -> Result<Vec<u8>> {
     let note: PadEvent = NoteTaken { number, text: text() }.into();
-    let datum = note.encode()?;
-    let mut hex = String::with_capacity(3 + 2 * datum.len());
+    Ok(note.encode()?)
+}
+
+/// Bytes in the hexadecimal form of Postgres, as COPY reads it.
+fn hex(bytes: &[u8]) -> Result<String> {
+    let mut hex = String::with_capacity(3 + 2 * bytes.len());
     hex.push_str("\\\\x");
-    for byte in datum {
+    for byte in bytes {
         write!(hex, "{byte:02x}")?;
     }
     Ok(hex)
@@ -37,13 +54,14 @@ struct Place<'a> {
 }
 
 /// One row of COPY's text format.
-fn row(into: &mut String, at: &Place<'_>, hex: &str, metadata: &str) -> Result<()> {
+fn row(into: &mut String, kind: &Kind, at: &Place<'_>, hex: &str, metadata: &str) -> Result<()> {
+    let Kind { topic, event_type, schema, .. } = kind;
     let Place { partition, position, stream, version } = at;
     let (event, command) = (Uuid::new_v4(), Uuid::new_v4());
     writeln!(
         into,
-        "{TOPIC}\t{partition}\t{position}\t{stream}\t{version}\t{event}\t{command}\t0\t\
-         {EVENT_TYPE}\t1\t{hex}\t{metadata}\tnow"
+        "{topic}\t{partition}\t{position}\t{stream}\t{version}\t{event}\t{command}\t0\t\
+         {event_type}\t{schema}\t{hex}\t{metadata}\tnow"
     )?;
     Ok(())
 }
@@ -72,7 +90,7 @@ impl Client for Copier {
             let stream = format!("copied-{}-{}", self.partition, self.position);
             let (partition, position) = (self.partition, self.position);
             let at = Place { partition, position, stream: &stream, version: 1 };
-            row(&mut self.rows, &at, &self.hex, &metadata)?;
+            row(&mut self.rows, &NOTES, &at, &self.hex, &metadata)?;
         }
         copy(&mut self.connection, &self.rows).await
     }
@@ -83,24 +101,24 @@ pub(crate) async fn ceiling(url: &str, connections: i32, plan: Plan) -> Result<f
     let mut copiers = Vec::new();
     for partition in 0..connections {
         let connection = PgConnection::connect(url).await?;
-        let (hex, rows) = (hex_datum(1)?, String::new());
+        let (hex, rows) = (hex(&note(1)?)?, String::new());
         copiers.push(Copier { connection, partition, position: 0, hex, rows });
     }
     Ok(closed_loop(copiers, plan).await?.rate)
 }
 
-/// Fills the event table and its heads with notes of so many pads, as commands over HTTP would
+/// Fills the event table and its heads with events of so many streams, as commands over HTTP would
 /// have: with actor, correlation and trace. The store must have been opened once.
-pub(crate) async fn backlog(url: &str, events: i64, pads: i64) -> Result<()> {
+pub(crate) async fn backlog(url: &str, kind: &Kind, events: i64, streams: i64) -> Result<()> {
     let mut connection = PgConnection::connect(url).await?;
     let mut heads = BTreeMap::from_iter((0..PARTITIONS).map(|partition| (partition, 0)));
     let (mut rows, mut copied) = (String::new(), 0);
     for number in 0..events {
-        let stream = format!("pad-{}", number % pads);
+        let stream = format!("stream-{}", number % streams);
         let partition = partition_of(&stream, PARTITIONS);
         let head = heads.entry(partition).or_insert(0);
         *head += 1;
-        let version = number / pads + 1;
+        let version = number / streams + 1;
         let trace = Uuid::new_v4().simple();
         let metadata = format!(
             "{{\"actor\":\"{ACTOR}\",\"correlation_id\":\"{trace}\",\
@@ -108,7 +126,7 @@ pub(crate) async fn backlog(url: &str, events: i64, pads: i64) -> Result<()> {
             number + 1
         );
         let at = Place { partition, position: *head, stream: &stream, version };
-        row(&mut rows, &at, &hex_datum(version)?, &metadata)?;
+        row(&mut rows, kind, &at, &hex(&(kind.datum)(number)?)?, &metadata)?;
         if (number + 1) % LOAD == 0 || number + 1 == events {
             copied += copy(&mut connection, &rows).await?;
             rows.clear();
@@ -120,7 +138,7 @@ pub(crate) async fn backlog(url: &str, events: i64, pads: i64) -> Result<()> {
             "update heads set position = $3, recorded_at = now()
              where topic = $1 and partition = $2",
         )
-        .bind(TOPIC)
+        .bind(kind.topic)
         .bind(partition)
         .bind(head)
         .execute(&mut connection)

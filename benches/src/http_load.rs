@@ -30,21 +30,60 @@ impl Template {
         let numbers = text.match_indices(NUMBER).map(|(at, _)| at).collect();
         Template { bytes: text.into_bytes(), numbers, status }
     }
-    fn fill(&mut self, number: u64) {
+    /// The request of this number.
+    pub(crate) fn filled(&mut self, number: u64) -> &[u8] {
         let digits = format!("{number:0width$}", width = NUMBER.len());
         for at in &self.numbers {
             self.bytes[*at..at + NUMBER.len()].copy_from_slice(digits.as_bytes());
         }
+        &self.bytes
     }
 }
 
-/// One connection.
-pub(crate) struct Connection {
+/// A keep-alive connection.
+pub(crate) struct Keep {
     stream: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Keep {
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await.context("the server listens")?;
+        stream.set_nodelay(true)?;
+        Ok(Keep { stream, answer: Vec::with_capacity(4_096) })
+    }
+    /// Sends a request and waits for its whole answer: an error unless it has this status.
+    pub(crate) async fn ask(&mut self, request: &[u8], status: u16) -> Result<()> {
+        self.stream.write_all(request).await?;
+        self.answer.clear();
+        loop {
+            let read = self.stream.read_buf(&mut self.answer).await?;
+            ensure!(read > 0, "the server closed a connection");
+            let Some((answered, length)) = head(&self.answer)? else { continue };
+            if self.answer.len() < length {
+                continue;
+            }
+            if answered != status {
+                bail!("{answered}: {}", String::from_utf8_lossy(&self.answer));
+            }
+            return Ok(());
+        }
+    }
+    /// A header of the last answer, by its name in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let text = std::str::from_utf8(&self.answer).ok()?;
+        let lines = text.split("\r\n").take_while(|line| !line.is_empty());
+        let mut pairs = lines.filter_map(|line| line.split_once(": "));
+        pairs.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+/// A connection that sends one template again and again.
+pub(crate) struct Connection {
+    keep: Keep,
     template: Template,
     number: u64,
     step: u64,
-    answer: Vec<u8>,
 }
 
 impl Connection {
@@ -56,10 +95,8 @@ impl Connection {
     ) -> Result<Vec<Self>> {
         let mut all = Vec::with_capacity(count);
         for number in 0..count as u64 {
-            let stream = TcpStream::connect(address).await.context("the server listens")?;
-            stream.set_nodelay(true)?;
-            let (template, answer) = (template.clone(), Vec::with_capacity(4_096));
-            all.push(Connection { stream, template, number, step: count as u64, answer });
+            let (keep, template) = (Keep::open(address).await?, template.clone());
+            all.push(Connection { keep, template, number, step: count as u64 });
         }
         Ok(all)
     }
@@ -68,21 +105,9 @@ impl Connection {
 impl Client for Connection {
     async fn once(&mut self) -> Result<u64> {
         self.number += self.step;
-        self.template.fill(self.number);
-        self.stream.write_all(&self.template.bytes).await?;
-        self.answer.clear();
-        loop {
-            let read = self.stream.read_buf(&mut self.answer).await?;
-            ensure!(read > 0, "the server closed a connection");
-            let Some((status, length)) = head(&self.answer)? else { continue };
-            if self.answer.len() < length {
-                continue;
-            }
-            if status != self.template.status {
-                bail!("{status}: {}", String::from_utf8_lossy(&self.answer));
-            }
-            return Ok(1);
-        }
+        let status = self.template.status;
+        self.keep.ask(self.template.filled(self.number), status).await?;
+        Ok(1)
     }
 }
 
@@ -115,8 +140,7 @@ mod tests {
     fn each_request_has_its_number() {
         let body = format!("{{\"id\":\"{NUMBER}\"}}");
         let mut template = Template::post("/x", &format!("key: {NUMBER}\r\n"), &body, 200);
-        template.fill(42);
-        let text = String::from_utf8(template.bytes).unwrap();
+        let text = std::str::from_utf8(template.filled(42)).unwrap();
         assert!(text.contains("key: 000000000042\r\n"));
         assert!(text.ends_with("\r\n\r\n{\"id\":\"000000000042\"}"));
     }

@@ -55,6 +55,18 @@ impl Infra {
         foldstream_postgres::migrate(&url).await?;
         Ok(url)
     }
+    /// A new empty database.
+    pub(crate) async fn empty_database(&self) -> Result<String> {
+        let url = self.new_database();
+        let name = url.rsplit('/').next().context("an address ends in a database")?;
+        let create = AssertSqlSafe(format!(
+            "create database \"{name}\" template template0 encoding 'UTF8' locale 'C'"
+        ));
+        let mut admin = PgConnection::connect(&self.local.postgres_url("postgres")).await?;
+        sqlx::raw_sql(create).execute(&mut admin).await?;
+        admin.close().await?;
+        Ok(url)
+    }
     /// Drops a database, then lets Postgres write out what it owes, so that one measurement does
     /// not pay for the one before.
     pub(crate) async fn drop_database(&self, url: &str) -> Result<()> {

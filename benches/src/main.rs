@@ -1,18 +1,20 @@
 //! Benchmarks: ratios in one run on one machine.
 //!
-//! `cargo x bench [NAME] [--json] [--seconds N] [--quick] [--case TEXT]`. Each benchmark starts a
-//! Kafka and a Postgres of its own and removes them. What each one measures, and against what, is
-//! in `docs/performance.md`.
+//! `cargo x bench [NAME] [--json]`. Each benchmark starts a Kafka and a Postgres of its own and
+//! removes them. What each one measures, and against what, is in `docs/performance.md`.
 
 mod append;
 mod arguments;
 mod command_http;
 mod copy;
+mod end_to_end;
+mod fold;
 mod http_load;
 mod infra;
 mod load;
 mod notes;
 mod plain;
+mod registry;
 mod relay;
 mod report;
 mod served;
@@ -27,8 +29,14 @@ type Bench = (&'static str, &'static str, fn(&Arguments, &mut Report) -> anyhow:
 /// In the order in which they run when none is named.
 const BENCHES: &[Bench] = &[
     ("append", "commands into the event store, against a transaction per event", append::run),
-    ("command-http", "commands over HTTP, against the same server without append", command_http::run),
+    (
+        "command-http",
+        "commands over HTTP, against the same server without append",
+        command_http::run,
+    ),
     ("relay", "a backlog to Kafka, against a bare producer of the same bytes", relay::run),
+    ("fold", "a topic into two read models, against a bare consumer", fold::run),
+    ("end-to-end", "from a command to the read model, 500 commands a second", end_to_end::run),
 ];
 
 fn main() -> ExitCode {

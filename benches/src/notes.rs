@@ -6,9 +6,7 @@ use foldstream_core::{
     Aggregate, At, Decision, Event, Events, Refusal, Rejection, Timestamp, Uuid, aggregate,
     commands, events, stream_id,
 };
-use foldstream_postgres::{
-    EventStore, Execute, Expected, Metadata, StoreOptions, Verdict,
-};
+use foldstream_postgres::{EventStore, Execute, Expected, Metadata, StoreOptions, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

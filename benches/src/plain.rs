@@ -9,7 +9,8 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::types::chrono::Utc;
 use std::time::Duration;
 
-/// More connections than this are slower on small machines: measured with 8, 16, 32 and 64.
+/// Connections of a pool unless the command line says otherwise; what was tried is in
+/// `docs/performance.md`.
 const CONNECTIONS: u32 = 32;
 /// So many writers may queue for a connection that the last one waits long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -50,8 +51,9 @@ pub(crate) enum Way {
 }
 
 /// A tuned pool on a database with the event tables.
-pub(crate) async fn pool(url: &str, writers: usize) -> Result<PgPool> {
-    let most = u32::try_from(writers).map_or(CONNECTIONS, |writers| writers.min(CONNECTIONS));
+pub(crate) async fn pool(url: &str, writers: usize, most: Option<u32>) -> Result<PgPool> {
+    let most = most.unwrap_or(CONNECTIONS);
+    let most = u32::try_from(writers).map_or(most, |writers| writers.min(most));
     let pool = PgPoolOptions::new()
         .max_connections(most)
         .min_connections(most)
@@ -149,11 +151,8 @@ async fn insert<'c>(
         (None, 1) => INSERT,
         (None, _) => INSERT_MANY,
     };
-    let mut query = sqlx::query(sql)
-        .bind(command.topic)
-        .bind(partition)
-        .bind(command.stream)
-        .bind(version + 1);
+    let mut query =
+        sqlx::query(sql).bind(command.topic).bind(partition).bind(command.stream).bind(version + 1);
     query = if sql == INSERT { query.bind(ids[0]) } else { query.bind(ids) };
     query = query.bind(Uuid::new_v4()).bind(command.event_type);
     query = if sql == INSERT { query.bind(&command.data[0]) } else { query.bind(&command.data) };

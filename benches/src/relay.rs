@@ -5,11 +5,13 @@
 //! (key, value, headers, timestamp) into a topic of the same settings, from memory.
 
 use crate::arguments::Arguments;
+use crate::copy::{self, NOTES};
 use crate::infra::{Infra, Needs, peak_mb, reset_peak};
 use crate::notes::{self, PARTITIONS, TOPIC};
 use crate::report::{Case, Report};
 use anyhow::{Context, Result, bail, ensure};
 use foldstream_kafka::{Cluster, Relay, RelayOptions, TopicSpec};
+use foldstream_postgres::EventStore;
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
@@ -50,13 +52,15 @@ async fn case(infra: &Infra, name: String, events: u32, rounds: u32) -> Result<C
     let cluster = Cluster::new(infra.kafka())?;
     notes::open(&url).await?.close().await;
     eprintln!("  loading {events} events");
-    crate::copy::backlog(&url, events.into(), i64::from(events) / 10).await?;
+    copy::backlog(&url, &NOTES, events.into(), i64::from(events) / 10).await?;
     let (mut ours, mut ceilings, mut bare, mut peaks) = (vec![], vec![], vec![], vec![]);
     for round in 1..=rounds {
         new_topic(&cluster, TOPIC).await?;
         forget(&url).await?;
         reset_peak();
-        ours.push(drain(infra, &url, events.into()).await?);
+        let store = notes::open(&url).await?;
+        ours.push(drain(infra, &store, REGISTRY, events.into()).await?);
+        store.close().await;
         peaks.push(peak_mb().unwrap_or_default());
         let bootstrap = infra.kafka().to_owned();
         let sample = blocking({
@@ -91,7 +95,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or_default()
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.context("a thread ended")?
@@ -127,10 +131,14 @@ async fn forget(url: &str) -> Result<()> {
 }
 
 /// Events per second from the start of the relay to the last acknowledgement.
-async fn drain(infra: &Infra, url: &str, events: u64) -> Result<f64> {
-    let store = notes::open(url).await?;
+pub(crate) async fn drain(
+    infra: &Infra,
+    store: &EventStore,
+    registry: &str,
+    events: u64,
+) -> Result<f64> {
     let outbox = store.outbox();
-    let mut options = RelayOptions::new(infra.kafka(), REGISTRY);
+    let mut options = RelayOptions::new(infra.kafka(), registry);
     options.lease = outbox.lease();
     let relay = Relay::new(Arc::new(outbox), options, None);
     let (watch, shutdown) = (relay.watch(), CancellationToken::new());
@@ -144,22 +152,12 @@ async fn drain(infra: &Infra, url: &str, events: u64) -> Result<f64> {
     let took = begun.elapsed();
     shutdown.cancel();
     running.await.context("the relay ended")?;
-    store.close().await;
     Ok(events as f64 / took.as_secs_f64())
 }
 
 /// Records as the relay produced them, from all partitions.
 fn sample(bootstrap: &str) -> Result<Vec<OwnedMessage>> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "bench-sample")
-        .set("enable.auto.commit", "false")
-        .create()?;
-    let mut from = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        from.add_partition_offset(TOPIC, partition, Offset::Beginning)?;
-    }
-    consumer.assign(&from)?;
+    let consumer = consumer(bootstrap, TOPIC)?;
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut records = Vec::with_capacity(SAMPLE);
     while records.len() < SAMPLE {
@@ -169,6 +167,21 @@ fn sample(bootstrap: &str) -> Result<Vec<OwnedMessage>> {
         }
     }
     Ok(records)
+}
+
+/// A bare consumer of a whole topic.
+pub(crate) fn consumer(bootstrap: &str, topic: &str) -> Result<BaseConsumer> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "bench-sample")
+        .set("enable.auto.commit", "false")
+        .create()?;
+    let mut from = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        from.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&from)?;
+    Ok(consumer)
 }
 
 /// Counts what was acknowledged, and what was not.
@@ -223,8 +236,7 @@ fn produce(bootstrap: &str, sample: &[OwnedMessage], events: u32, headers: bool)
     }
     producer.flush(PATIENCE)?;
     let took = begun.elapsed();
-    let (delivered, failed) =
-        (&producer.context().delivered, &producer.context().failed);
+    let (delivered, failed) = (&producer.context().delivered, &producer.context().failed);
     let delivered = delivered.load(Ordering::Relaxed);
     ensure!(delivered == u64::from(events), "{delivered} of {events} were acknowledged");
     ensure!(failed.load(Ordering::Relaxed) == 0, "some were not");

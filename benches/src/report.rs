@@ -126,7 +126,8 @@ fn table(cases: &[Case]) -> String {
     for (place, row) in rows.iter().enumerate() {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let is_text = matches!(column, 0 | 1 | 5);
-            let cell = if is_text { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
+            let cell =
+                if is_text { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
             text.push_str(&cell);
         }
         let more = place.checked_sub(1).and_then(|n| cases.get(n)).map(|case| &case.more);

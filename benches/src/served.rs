@@ -11,8 +11,8 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
 use foldstream_core::{
-    Aggregate, At, CommandSet, ConsistencyToken, Decoder, EventSet, Refused, StreamRef,
-    Timestamp, TopicPartition, Uuid, partition_of,
+    Aggregate, At, CommandSet, ConsistencyToken, Decoder, EventSet, Refused, StreamRef, Timestamp,
+    TopicPartition, Uuid, partition_of,
 };
 use foldstream_service::admission::Admission;
 use foldstream_service::context::with_context;
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const TOPIC: &str = "shop.invoices";
 pub(crate) const PARTITIONS: i32 = 8;
-const EVENT_TYPE: &str = "shop.invoices.InvoiceIssued";
+pub(crate) const EVENT_TYPE: &str = "shop.invoices.InvoiceIssued";
 const BODY_LIMIT: usize = 1 << 20;
 
 /// A server on a port of its own; ends when dropped with its runtime.
@@ -55,6 +55,19 @@ pub(crate) async fn serve(routes: Router, http: HttpMetrics) -> Result<Serving> 
     let (address, shutdown) = (server.address()?, CancellationToken::new());
     tokio::spawn(server.run(shutdown.clone()));
     Ok(Serving { address, shutdown })
+}
+
+/// An invoice of one line, as clients send it.
+pub(crate) fn invoice(id: &str) -> String {
+    let line = json!({
+        "sku": "85123A", "description": "WHITE HANGING HEART T-LIGHT HOLDER", "quantity": 6,
+        "unit_price": "2.55",
+    });
+    json!({
+        "invoice_id": id, "issued_at": "2010-12-01T08:26:00Z", "customer_id": "17850",
+        "country": "United Kingdom", "currency": "GBP", "lines": [line],
+    })
+    .to_string()
 }
 
 /// Answers at once without looking: what server and clients can do at most.
@@ -94,9 +107,8 @@ async fn issue(
     let (parts, body) = request.into_parts();
     let mut body = read_json(&parts.headers, body, BODY_LIMIT).await?;
     let id = body.as_object_mut().and_then(|members| members.remove("invoice_id"));
-    let wrong = |code, detail| {
-        Problem::invalid_body(vec![FieldError::new("/invoice_id", code, detail)])
-    };
+    let wrong =
+        |code, detail| Problem::invalid_body(vec![FieldError::new("/invoice_id", code, detail)]);
     let Some(Value::String(id)) = id else {
         return Err(wrong("wrong-type", "expected a text".to_owned()));
     };

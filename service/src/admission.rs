@@ -33,6 +33,8 @@ impl Admission {
     #[must_use]
     pub fn new(reason: &'static str, permits: usize, metrics: HttpMetrics) -> Self {
         let permits = Arc::new(Semaphore::new(permits));
+        // The series is there from the start, at 0, and not only from the first refusal.
+        let _ = metrics.shed_count(reason);
         Self { reason, permits, max_wait: Duration::from_millis(10), metrics }
     }
 

@@ -26,9 +26,8 @@ fn to_paste(at: &Addresses) -> Vec<String> {
     let api = at.api.as_deref().unwrap_or_default();
     let analyst = at.analyst.as_deref().unwrap_or_default();
     let line = r#"{"sku":"22423","description":"CAKESTAND","quantity":2,"unit_price":"12.75"}"#;
-    let invoice = format!(
-        r#"{{"issued_at":"2011-01-04T10:00:00Z","country":"France","currency":"GBP","lines":[{line}]}}"#
-    );
+    let head = r#""issued_at":"2011-01-04T10:00:00Z","country":"France","currency":"GBP""#;
+    let invoice = format!(r#"{{{head},"lines":[{line}]}}"#);
     vec![
         format!("curl -s '{api}/v1/sales_by_day?country=eq.France&order=day.desc&limit=3'"),
         format!("curl -si {api}/v1/invoices -H 'Content-Type: application/json' -d '{invoice}'"),

@@ -13,7 +13,7 @@ pub(crate) use stores::Stores;
 
 use crate::process::Process;
 use crate::settings::Settings;
-use crate::{Failure, contract};
+use crate::{App, Exit, Failure, Service, contract};
 use axum::Router;
 use axum::response::Redirect;
 use axum::routing::get;
@@ -25,6 +25,10 @@ use std::time::Duration;
 /// Kafka has not answered a check that takes longer.
 const KAFKA_DEADLINE: Duration = Duration::from_secs(3);
 
+pub(crate) fn registry_database(settings: &Settings) -> Result<String, Failure> {
+    let url = settings.registry.database_url.clone();
+    url.ok_or_else(|| Failure::missing("registry.database_url", "REGISTRY_DATABASE_URL"))
+}
 /// The event database of a service.
 pub(crate) fn event_database(settings: &Settings, service: &str) -> Result<String, Failure> {
     let url = settings.services.get(service).and_then(|s| s.database_url.clone());
@@ -42,6 +46,39 @@ pub(crate) fn kafka(settings: &Settings) -> Result<String, Failure> {
 pub(crate) fn registry_url(settings: &Settings) -> Result<String, Failure> {
     let url = settings.registry.url.clone();
     url.ok_or_else(|| Failure::missing("registry.url", "SCHEMA_REGISTRY_URL"))
+}
+
+/// Everything that a role needs and is not set, before a socket opens.
+pub(crate) fn require(
+    role: &str,
+    only: &[String],
+    app: &App,
+    settings: &Settings,
+) -> Result<(), Failure> {
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
+    let services = || app.services.iter().map(Service::name);
+
+    let needed: Vec<Result<String, Failure>> = match role {
+        "commands" => services()
+            .filter(|name| wanted(name))
+            .map(|name| event_database(settings, name))
+            .chain([registry_url(settings)])
+            .collect(),
+        "relay" => services()
+            .map(|name| event_database(settings, name))
+            .chain([kafka(settings), registry_url(settings), read_database(settings)])
+            .collect(),
+        "projections" => vec![kafka(settings), registry_url(settings), read_database(settings)],
+        "queries" => vec![read_database(settings)],
+        "registry" => vec![registry_database(settings)],
+        _ => Vec::new(),
+    };
+    let missing: Vec<String> =
+        needed.into_iter().filter_map(Result::err).map(|failure| failure.message).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(Exit::Configuration, missing.join("\n"))),
+    }
 }
 
 /// Has `/readyz` ask Kafka: once, however many roles of the process need it.

@@ -1,5 +1,6 @@
 //! `shop registry`: a Confluent-compatible schema registry.
 
+use super::registry_database;
 use crate::Failure;
 use crate::process::Process;
 use foldstream_registry::Registry;
@@ -7,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) async fn start(process: &Arc<Process>) -> Result<(), Failure> {
-    let url = process.settings.registry.database_url.clone();
-    let url =
-        url.ok_or_else(|| Failure::missing("registry.database_url", "REGISTRY_DATABASE_URL"))?;
+    let url = registry_database(&process.settings)?;
     let open = || Registry::open(&url);
     let Some(registry) = process.until_ready("the registry's database", open).await else {
         return Ok(());

@@ -284,7 +284,10 @@ fn history_entry() -> Value {
             "type": {"type": "string"},
             "time": {"type": "string", "format": "date-time"},
             "actor": {"type": ["string", "null"], "description": "Who gave the command."},
-            "causation": {"type": ["string", "null"], "description": "What led to the command."},
+            "causation": {
+                "type": ["string", "null"],
+                "description": "Id of the command that led to the event.",
+            },
             "correlation": {"type": ["string", "null"], "description": "What it belongs to."},
             "trace_id": {"type": "string"},
             "data": {"description": "What happened."},

@@ -50,7 +50,8 @@ pub(crate) async fn execute(
         metadata: Metadata {
             actor: Some(actor),
             correlation_id: Some(asked.correlation_id.clone()),
-            causation_id: None,
+            // The message that led to the events is the command.
+            causation_id: Some(asked.command_id.to_string()),
             traceparent: Some(context.traceparent.clone()),
         },
         deadline: left(routes, started),

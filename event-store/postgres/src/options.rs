@@ -97,7 +97,7 @@ impl Default for Limits {
         Limits {
             queue: 4_096,
             cached_states: 20_000,
-            cached_bytes: 32 << 20,
+            cached_bytes: 8 << 20,
             event_bytes: 1_000_000,
             command_bytes: 16 << 20,
             backlog_events: 1_000_000,

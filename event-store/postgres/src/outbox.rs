@@ -2,7 +2,7 @@
 
 use crate::connection::{Connections, connect, in_time};
 use crate::reading::{schema_id, unsigned};
-use crate::writer::Common;
+use crate::writer::Shared;
 use crate::{Metadata, StoreError, Timings};
 use foldstream_core::{
     Claim, Head, Outbox, OutboxEvent, Progress, Timestamp, TopicPartition, Uuid,
@@ -36,7 +36,7 @@ pub struct PostgresOutbox {
 }
 
 impl PostgresOutbox {
-    pub(crate) fn new(common: &Common, owner: &str) -> Self {
+    pub(crate) fn new(common: &Shared, owner: &str) -> Self {
         PostgresOutbox {
             store_id: common.store_id,
             owner: format!("{owner}/{}", Uuid::new_v4().simple()),

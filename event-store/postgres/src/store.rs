@@ -6,7 +6,7 @@ use crate::reading::Reader;
 use crate::schemas::Schemas;
 use crate::served::Served;
 use crate::upkeep;
-use crate::writer::{Common, Writer};
+use crate::writer::{Shared, Writer};
 use crate::{Backlog, Execute, ExecuteError, Executed, HistoryEntry, MissingSchema};
 use crate::{PostgresOutbox, StoreError, StoreOptions, Until, outbox};
 use foldstream_core::{AnyAggregate, AnyState, Head, Invalid, StreamRef, TopicPartition, Uuid};
@@ -30,7 +30,7 @@ pub struct EventStore {
 }
 
 struct Inner {
-    common: Arc<Common>,
+    common: Arc<Shared>,
     owner: String,
     /// Empty once the store is closed.
     writers: Mutex<Vec<mpsc::Sender<Job>>>,
@@ -70,7 +70,7 @@ impl EventStore {
         reader.schemas.load(&reader.connections, &reader.served).await?;
         // Last: who opens again after a failure would find them registered.
         metrics.register(registry)?;
-        let common = Arc::new(Common {
+        let common = Arc::new(Shared {
             store_id,
             connect,
             timings: options.timings,
@@ -82,7 +82,7 @@ impl EventStore {
         Ok(Self::start(common, options.writers.max(1), options.owner))
     }
 
-    fn start(common: Arc<Common>, writers: usize, owner: String) -> Self {
+    fn start(common: Arc<Shared>, writers: usize, owner: String) -> Self {
         let (stop, backlog) = (CancellationToken::new(), Arc::new(LastBacklog::default()));
         let mut tasks = JoinSet::new();
         let mut senders = Vec::with_capacity(writers);

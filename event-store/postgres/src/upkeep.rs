@@ -4,7 +4,7 @@
 use crate::StoreError;
 use crate::backlog::LastBacklog;
 use crate::connection::{Connections, in_time};
-use crate::writer::Common;
+use crate::writer::Shared;
 use std::sync::Arc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ const RARELY: u32 = 10;
 /// Measures the backlog until cancelled: each second while something waits, else when something
 /// was appended, or rarely.
 pub(crate) async fn watch_backlog(
-    common: Arc<Common>,
+    common: Arc<Shared>,
     backlog: Arc<LastBacklog>,
     stop: CancellationToken,
 ) {
@@ -58,7 +58,7 @@ pub(crate) async fn watch_backlog(
 }
 
 /// Removes verdicts that ran out, in slices, until cancelled.
-pub(crate) async fn prune(common: Arc<Common>, stop: CancellationToken) {
+pub(crate) async fn prune(common: Arc<Shared>, stop: CancellationToken) {
     let every = common.timings.prune;
     let mut ticks = interval_at(Instant::now() + every, every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -25,7 +25,7 @@ const MOST_COMMANDS: usize = 1_000;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// What a writer shares with the store and the other writers.
-pub(crate) struct Common {
+pub(crate) struct Shared {
     pub(crate) store_id: Uuid,
     pub(crate) connect: PgConnectOptions,
     pub(crate) timings: Timings,
@@ -37,7 +37,7 @@ pub(crate) struct Common {
 }
 
 pub(crate) struct Writer {
-    common: Arc<Common>,
+    common: Arc<Shared>,
     queue: mpsc::Receiver<Job>,
     /// Taken from the queue, in order; those to be decided again are at the front.
     pending: VecDeque<Job>,
@@ -59,7 +59,7 @@ enum Round {
 }
 
 impl Writer {
-    pub(crate) fn new(common: Arc<Common>, queue: mpsc::Receiver<Job>, writers: usize) -> Self {
+    pub(crate) fn new(common: Arc<Shared>, queue: mpsc::Receiver<Job>, writers: usize) -> Self {
         let share = |most: usize| most / writers.max(1);
         let limits = &common.limits;
         let cache = Cache::new(share(limits.cached_states), share(limits.cached_bytes));

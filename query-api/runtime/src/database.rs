@@ -9,6 +9,8 @@ use sqlx::{AssertSqlSafe, pool::PoolConnection};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+/// Connections that are kept open.
+const WARM: u32 = 4;
 /// The server ends a statement at its timeout; past so much more the connection is given up.
 const GRACE: Duration = Duration::from_secs(1);
 /// Dead connections of the pool are tried past for no longer than this.
@@ -85,6 +87,8 @@ impl Database {
             ("default_transaction_read_only", "on"),
         ]);
         let pool = PgPoolOptions::new()
+            // Some are made before they are needed: the first requests are not to pay for them.
+            .min_connections(WARM.min(bounds.connections))
             .max_connections(bounds.connections)
             .acquire_timeout(bounds.pool_wait)
             .test_before_acquire(false)
