@@ -77,10 +77,9 @@ async fn ceiling(infra: &Infra, plan: Plan) -> Result<f64> {
 }
 
 async fn case(infra: &Infra, shape: &Shape, arguments: &Arguments, ceiling: f64) -> Result<Case> {
-    let plan = arguments.plan();
     let mut case = Case::new("append", shape.name(), "events/s");
     eprintln!("  {}", case.case);
-    let (seen, cpu) = ours(infra, shape, plan).await?;
+    let (seen, cpu) = ours(infra, shape, arguments).await?;
     case.ours = seen.rate;
     case.p50_ms = seen.p50_ms();
     case.p99_ms = seen.p99_ms();
@@ -123,9 +122,10 @@ impl Client for Giver {
     }
 }
 
-async fn ours(infra: &Infra, shape: &Shape, plan: Plan) -> Result<(Seen, f64)> {
+async fn ours(infra: &Infra, shape: &Shape, arguments: &Arguments) -> Result<(Seen, f64)> {
+    let plan = arguments.plan();
     let url = infra.event_database().await?;
-    let store = notes::open(&url).await?;
+    let store = notes::open(&url, arguments.writers).await?;
     reset_peak();
     let giver = |writer| Giver {
         store: store.clone(),
@@ -178,7 +178,7 @@ async fn plain(
     let plan = arguments.plan();
     let url = infra.event_database().await?;
     // Makes the head rows.
-    notes::open(&url).await?.close().await;
+    notes::open(&url, None).await?.close().await;
     let pool = plain::pool(&url, shape.writers, arguments.pool).await?;
     let writer = |writer| Writer {
         plain: Plain { pool: pool.clone(), way, shared: shape.hot },

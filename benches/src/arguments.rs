@@ -1,10 +1,13 @@
 //! The command line. By hand: two options and a name.
 
 use crate::load::Plan;
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 pub(crate) const USAGE: &str = "\
 cargo x bench [NAME] [--json] [--seconds N] [--quick] [--case TEXT] [--pool N]
+              [--writers N]
 
   NAME         one of those below; all of them without
   --json       one JSON object per case instead of a table
@@ -12,6 +15,7 @@ cargo x bench [NAME] [--json] [--seconds N] [--quick] [--case TEXT] [--pool N]
   --quick      shorter, smaller, less exact
   --case TEXT  only cases whose name contains it
   --pool N     connections of the baselines' pool (default 32)
+  --writers N  writers of our event store (default its own)
 ";
 
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -22,6 +26,7 @@ pub(crate) struct Arguments {
     pub(crate) seconds: Option<u64>,
     pub(crate) case: Option<String>,
     pub(crate) pool: Option<u32>,
+    pub(crate) writers: Option<usize>,
 }
 
 impl Arguments {
@@ -55,18 +60,9 @@ pub(crate) fn read(
         match argument.as_str() {
             "--json" => asked.json = true,
             "--quick" => asked.quick = true,
-            "--seconds" => {
-                let text = value()?;
-                let seconds = text.parse().ok().filter(|seconds| (1..=3_600).contains(seconds));
-                let wrong = || format!("`--seconds` is 1 to 3600, not `{text}`");
-                asked.seconds = Some(seconds.ok_or_else(wrong)?);
-            }
-            "--pool" => {
-                let text = value()?;
-                let connections = text.parse().ok().filter(|most| (1..=150).contains(most));
-                let wrong = || format!("`--pool` is 1 to 150, not `{text}`");
-                asked.pool = Some(connections.ok_or_else(wrong)?);
-            }
+            "--seconds" => asked.seconds = Some(number("--seconds", &value()?, 3_600)?),
+            "--pool" => asked.pool = Some(number("--pool", &value()?, 150)?),
+            "--writers" => asked.writers = Some(number("--writers", &value()?, 64)?),
             "--case" => asked.case = Some(value()?),
             "--help" | "-h" => return Ok(Asked::Help),
             option if option.starts_with('-') => return Err(format!("unknown option `{option}`")),
@@ -81,6 +77,16 @@ pub(crate) fn read(
     Ok(Asked::Run(asked))
 }
 
+/// A number from 1 to `most`.
+fn number<T: FromStr + PartialOrd + From<u8> + Display>(
+    option: &str,
+    text: &str,
+    most: T,
+) -> Result<T, String> {
+    let found = text.parse().ok().filter(|number| (&T::from(1)..=&most).contains(&number));
+    found.ok_or_else(|| format!("`{option}` is 1 to {most}, not `{text}`"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,12 +97,22 @@ mod tests {
 
     #[test]
     fn all_options_are_understood() {
-        let Ok(Asked::Run(asked)) = of("relay --json --seconds 3 --quick --case x --pool 8") else {
+        let Ok(Asked::Run(asked)) =
+            of("relay --json --seconds 3 --quick --case x --pool 8 --writers 2")
+        else {
             panic!("not understood");
         };
         let name = Some("relay".to_owned());
         let (seconds, case) = (Some(3), Some("x".to_owned()));
-        let expected = Arguments { name, json: true, quick: true, seconds, case, pool: Some(8) };
+        let expected = Arguments {
+            name,
+            json: true,
+            quick: true,
+            seconds,
+            case,
+            pool: Some(8),
+            writers: Some(2),
+        };
         assert_eq!(asked, expected);
         assert_eq!(asked.plan().measured, Duration::from_secs(3));
         assert!(asked.wants("axb") && !asked.wants("ab"));

@@ -63,7 +63,7 @@ fn case(infra: &Infra, shape: &Shape, arguments: &Arguments) -> Result<Case> {
     let mut case = Case::new("command-http", shape.name(), "requests/s");
     eprintln!("  {}", case.case);
     let before = infra.cpu();
-    let ours = ours(infra, shape, plan)?;
+    let ours = ours(infra, shape, arguments)?;
     case.note("cpu_us", infra.cpu().micros_each(before, ours.units));
     case.ours = ours.rate;
     case.p50_ms = ours.p50_ms();
@@ -110,7 +110,7 @@ fn measure(
     })
 }
 
-fn ours(infra: &Infra, shape: &Shape, plan: Plan) -> Result<Seen> {
+fn ours(infra: &Infra, shape: &Shape, arguments: &Arguments) -> Result<Seen> {
     let (server, clients) = runtimes()?;
     let url = server.block_on(infra.event_database())?;
     let service = Service::new("invoicing").aggregate::<Invoice>();
@@ -118,6 +118,7 @@ fn ours(infra: &Infra, shape: &Shape, plan: Plan) -> Result<Seen> {
     let (serving, store) = server.block_on(async {
         let mut options = StoreOptions::new(&url, "shop", service.name());
         options.partitions = PARTITIONS;
+        options.writers = arguments.writers.unwrap_or(options.writers);
         // No relay drains it.
         options.limits.backlog_events = u64::MAX;
         let store = EventStore::open(options, service.aggregates(), &registry).await?;
@@ -128,7 +129,7 @@ fn ours(infra: &Infra, shape: &Shape, plan: Plan) -> Result<Seen> {
         anyhow::Ok((served::serve(routes, http).await?, store))
     })?;
     reset_peak();
-    let seen = measure(&clients, &serving, shape, plan, 201)?;
+    let seen = measure(&clients, &serving, shape, arguments.plan(), 201)?;
     drop(serving);
     server.block_on(async {
         store.close().await;

@@ -99,7 +99,9 @@ async fn start(infra: &Infra) -> Result<Roles> {
     };
     tokio::spawn(projections.run(shutdown.clone()));
 
-    let options = foldstream_queries::Options::new(read, APP, models, [7; 32]);
+    let mut options = foldstream_queries::Options::new(read, APP, models, [7; 32]);
+    // A moment's delay is to be seen as a delay, not as requests that are turned away.
+    options.in_flight = 2 * MOST_UNDER_WAY;
     let queries = Queries::open(options, QueryMetrics::new(&metrics)?, http.clone())?;
     let commands = CommandMetrics::new(&metrics)?;
     let routes = router(&service, store.clone(), Options::default(), commands, http.clone());

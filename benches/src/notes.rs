@@ -94,9 +94,10 @@ pub(crate) fn text() -> String {
 }
 
 /// A store of pads. No relay drains it, so its backlog is not bounded.
-pub(crate) async fn open(url: &str) -> Result<EventStore> {
+pub(crate) async fn open(url: &str, writers: Option<usize>) -> Result<EventStore> {
     let mut options = StoreOptions::new(url, APP, "notes");
     options.partitions = PARTITIONS;
+    options.writers = writers.unwrap_or(options.writers);
     options.limits.backlog_events = u64::MAX;
     let metrics = prometheus::Registry::new();
     let store = EventStore::open(options, vec![aggregate::<Pad>()], &metrics).await?;

@@ -1,6 +1,7 @@
 //! `relay`: a backlog in the event table on its way to Kafka.
 //!
-//! Ours is the relay over the Postgres outbox: claims, takeover, contiguous reads, acknowledgements,
+//! Ours is the relay over the Postgres outbox: claims, takeover, contiguous reads,
+//! acknowledgements,
 //! progress. The ceiling is a bare producer that sends the very records that the relay produced
 //! (key, value, headers, timestamp) into a topic of the same settings, from memory.
 
@@ -50,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
 async fn case(infra: &Infra, name: String, events: u32, rounds: u32) -> Result<Case> {
     let url = infra.event_database().await?;
     let cluster = Cluster::new(infra.kafka())?;
-    notes::open(&url).await?.close().await;
+    notes::open(&url, None).await?.close().await;
     eprintln!("  loading {events} events");
     copy::backlog(&url, &NOTES, events.into(), i64::from(events) / 10).await?;
     let (mut ours, mut ceilings, mut bare, mut peaks) = (vec![], vec![], vec![], vec![]);
@@ -58,7 +59,7 @@ async fn case(infra: &Infra, name: String, events: u32, rounds: u32) -> Result<C
         new_topic(&cluster, TOPIC).await?;
         forget(&url).await?;
         reset_peak();
-        let store = notes::open(&url).await?;
+        let store = notes::open(&url, None).await?;
         ours.push(drain(infra, &store, REGISTRY, events.into()).await?);
         store.close().await;
         peaks.push(peak_mb().unwrap_or_default());

@@ -149,7 +149,9 @@ async fn decided(
     }
     let events: Vec<Value> = (1..)
         .zip(&events.0)
-        .map(|(version, _)| json!({"id": at.id(version), "type": "InvoiceIssued", "version": version}))
+        .map(|(version, _)| {
+            json!({"id": at.id(version), "type": "InvoiceIssued", "version": version})
+        })
         .collect();
     let place = TopicPartition::new(TOPIC, partition);
     let token = ConsistencyToken::at(Uuid::nil(), place, 1, StreamRef::new(TOPIC, id.as_str()));
