@@ -12,7 +12,7 @@ use crate::load::{Plan, histogram};
 use crate::registry::{self, APP};
 use crate::report::{Case, Report};
 use crate::served::{self, PARTITIONS, Serving};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use foldstream_commands::{CommandMetrics, Options, Service, router};
 use foldstream_kafka::{Relay, RelayOptions};
 use foldstream_postgres::{EventStore, StoreOptions};
@@ -35,6 +35,10 @@ const PER_SECOND: u64 = 500;
 /// So many requests under way at once mean that the loop is no longer open but broken.
 const MOST_UNDER_WAY: usize = 5_000;
 
+/// A read that is answered 503 is asked again after this, for so long in all.
+const RETRY: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Runs the one case.
 pub(crate) fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
     let name = format!("rate-{PER_SECOND}");
@@ -54,6 +58,7 @@ pub(crate) fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
     for (name, quantile) in [("answered_p50_ms", 0.50), ("answered_p99_ms", 0.99)] {
         case.note(name, seen.answered.value_at_quantile(quantile) as f64 / 1_000.0);
     }
+    case.note("retried_reads", seen.retries as f64);
     report.add(case);
     all.shutdown.cancel();
     drop(all);
@@ -99,9 +104,7 @@ async fn start(infra: &Infra) -> Result<Roles> {
     };
     tokio::spawn(projections.run(shutdown.clone()));
 
-    let mut options = foldstream_queries::Options::new(read, APP, models, [7; 32]);
-    // A moment's delay is to be seen as a delay, not as requests that are turned away.
-    options.in_flight = 2 * MOST_UNDER_WAY;
+    let options = foldstream_queries::Options::new(read, APP, models, [7; 32]);
     let queries = Queries::open(options, QueryMetrics::new(&metrics)?, http.clone())?;
     let commands = CommandMetrics::new(&metrics)?;
     let routes = router(&service, store.clone(), Options::default(), commands, http.clone());
@@ -113,6 +116,8 @@ async fn start(infra: &Infra) -> Result<Roles> {
 struct Seen {
     answered: hdrhistogram::Histogram<u64>,
     visible: hdrhistogram::Histogram<u64>,
+    /// Reads that were answered 503 and asked again.
+    retries: u64,
 }
 
 /// Connections that are not in use.
@@ -130,7 +135,7 @@ async fn open_loop(address: SocketAddr, plan: Plan) -> Result<Seen> {
     let mut due = tokio::time::interval(Duration::from_secs(1) / PER_SECOND as u32);
     due.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let (mut seen, mut under_way) =
-        (Seen { answered: histogram()?, visible: histogram()? }, JoinSet::new());
+        (Seen { answered: histogram()?, visible: histogram()?, retries: 0 }, JoinSet::new());
     reset_peak();
     loop {
         let at: Instant = due.tick().await.into();
@@ -151,25 +156,33 @@ async fn open_loop(address: SocketAddr, plan: Plan) -> Result<Seen> {
 }
 
 impl Seen {
-    fn note(&mut self, one: (Instant, Result<(Instant, Instant)>), begin: Instant) -> Result<()> {
+    fn note(&mut self, one: (Instant, Result<Times>), begin: Instant) -> Result<()> {
         let (due, times) = one;
-        let (answered, visible) = times?;
+        let Times { answered, visible, retries } = times?;
         if due >= begin {
             let micros = |at: Instant| (at - due).as_micros().try_into().unwrap_or(u64::MAX);
             self.answered.saturating_record(micros(answered));
             self.visible.saturating_record(micros(visible));
+            self.retries += retries;
         }
         Ok(())
     }
 }
 
-/// When the command was answered, and when its row was.
+/// When the command was answered, and when its row was, after so many answers of 503.
+struct Times {
+    answered: Instant,
+    visible: Instant,
+    retries: u64,
+}
+
+/// Posts an invoice, then reads it. Whoever is turned away from reading comes again.
 async fn post_and_read(
     address: SocketAddr,
     mut template: Template,
     idle: Idle,
     number: u64,
-) -> Result<(Instant, Instant)> {
+) -> Result<Times> {
     let free = idle.lock().await.pop();
     let mut keep = match free {
         Some(keep) => keep,
@@ -179,10 +192,17 @@ async fn post_and_read(
     let answered = Instant::now();
     let token = keep.header("consistency-token").context("an answer without a token")?;
     let request = read(number, token);
-    keep.ask(&request, 200).await?;
-    let visible = Instant::now();
+    let mut retries = 0;
+    let visible = loop {
+        match keep.answered(&request).await? {
+            200 => break Instant::now(),
+            503 if answered.elapsed() < PATIENCE => retries += 1,
+            status => bail!("{status} after {:?} and {retries} retries", answered.elapsed()),
+        }
+        tokio::time::sleep(RETRY).await;
+    };
     idle.lock().await.push(keep);
-    Ok((answered, visible))
+    Ok(Times { answered, visible, retries })
 }
 
 fn read(number: u64, token: &str) -> Vec<u8> {

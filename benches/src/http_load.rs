@@ -54,19 +54,23 @@ impl Keep {
     }
     /// Sends a request and waits for its whole answer: an error unless it has this status.
     pub(crate) async fn ask(&mut self, request: &[u8], status: u16) -> Result<()> {
+        let answered = self.answered(request).await?;
+        if answered != status {
+            bail!("{answered}: {}", String::from_utf8_lossy(&self.answer));
+        }
+        Ok(())
+    }
+    /// Sends a request and waits for its whole answer; its status.
+    pub(crate) async fn answered(&mut self, request: &[u8]) -> Result<u16> {
         self.stream.write_all(request).await?;
         self.answer.clear();
         loop {
             let read = self.stream.read_buf(&mut self.answer).await?;
             ensure!(read > 0, "the server closed a connection");
-            let Some((answered, length)) = head(&self.answer)? else { continue };
-            if self.answer.len() < length {
-                continue;
+            let Some((status, length)) = head(&self.answer)? else { continue };
+            if self.answer.len() >= length {
+                return Ok(status);
             }
-            if answered != status {
-                bail!("{answered}: {}", String::from_utf8_lossy(&self.answer));
-            }
-            return Ok(());
         }
     }
     /// A header of the last answer, by its name in lower case.

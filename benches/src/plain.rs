@@ -9,8 +9,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::types::chrono::Utc;
 use std::time::Duration;
 
-/// Connections of a pool unless the command line says otherwise; what was tried is in
-/// `docs/performance.md`.
+/// Connections of a pool unless `--pool` says otherwise.
 const CONNECTIONS: u32 = 32;
 /// So many writers may queue for a connection that the last one waits long.
 const PATIENCE: Duration = Duration::from_secs(120);

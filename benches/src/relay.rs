@@ -54,7 +54,7 @@ async fn case(infra: &Infra, name: String, events: u32, rounds: u32) -> Result<C
     notes::open(&url, None).await?.close().await;
     eprintln!("  loading {events} events");
     copy::backlog(&url, &NOTES, events.into(), i64::from(events) / 10).await?;
-    let (mut ours, mut ceilings, mut bare, mut peaks) = (vec![], vec![], vec![], vec![]);
+    let (mut ours, mut ceilings, mut bare, mut peak) = (vec![], vec![], vec![], None);
     for round in 1..=rounds {
         new_topic(&cluster, TOPIC).await?;
         forget(&url).await?;
@@ -62,7 +62,7 @@ async fn case(infra: &Infra, name: String, events: u32, rounds: u32) -> Result<C
         let store = notes::open(&url, None).await?;
         ours.push(drain(infra, &store, REGISTRY, events.into()).await?);
         store.close().await;
-        peaks.push(peak_mb().unwrap_or_default());
+        peak = peak.or_else(peak_mb);
         let bootstrap = infra.kafka().to_owned();
         let sample = blocking({
             let bootstrap = bootstrap.clone();
@@ -86,7 +86,8 @@ async fn case(infra: &Infra, name: String, events: u32, rounds: u32) -> Result<C
     let mut case = Case::new("relay", name, "events/s");
     (case.ours, case.ceiling) = (median(ours), Some(median(ceilings)));
     case.ratio = case.ceiling.map(|ceiling| case.ours / ceiling);
-    case.rss_mb = Some(median(peaks));
+    // Later rounds would count what the sample left with the allocator.
+    case.rss_mb = peak;
     case.note("ceiling_without_headers", median(bare));
     Ok(case)
 }
