@@ -18,7 +18,7 @@ pub const KEYS: &[Key] = &[
     text("registry.database_url", "REGISTRY_DATABASE_URL", "Database of the registry role."),
     text("read.database_url", "READ_DATABASE_URL", "Database of the read models."),
     text("services.*.database_url", "*_DATABASE_URL", "Event database of a service."),
-    number("commands.writers", 1, 64, "Group commit writers of a service. Default 4."),
+    number("commands.writers", 1, 64, "Group commit writers of a service. Default 2."),
     number("commands.deadline_ms", 100, 60_000, "Longest time of a command. Default 5,000."),
     number("commands.idempotency_hours", 1, 720, "How long keys are remembered. Default 24."),
     number("commands.max_in_flight", 1, 100_000, "More commands are told 503. Default 512."),
@@ -129,7 +129,7 @@ pub struct CommandSettings {
 }
 impl Default for CommandSettings {
     fn default() -> Self {
-        let (writers, deadline_ms) = (4, 5_000);
+        let (writers, deadline_ms) = (2, 5_000);
         CommandSettings { writers, deadline_ms, idempotency_hours: 24, max_in_flight: 512 }
     }
 }

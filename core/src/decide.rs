@@ -63,6 +63,8 @@ pub trait AnyAggregate: Send + Sync {
     /// When a rule refuses it, or something is not what it should be.
     fn decide(&self, state: &AnyState, command: &AnyCommand, at: &At)
     -> Result<Decided, Undecided>;
+    /// About how many bytes the state takes in memory; it is written out once to be counted.
+    fn weight(&self, state: &AnyState) -> usize;
     /// The state as JSON, for people; null for one of another type.
     fn state_json(&self, state: &AnyState) -> serde_json::Value;
     /// A stored event as JSON, for people.
@@ -86,6 +88,18 @@ pub fn aggregate<A: Aggregate>() -> Arc<dyn AnyAggregate> {
 }
 
 struct OneAggregate<A>(PhantomData<fn() -> A>);
+
+/// Counts what is written.
+struct Counted(usize);
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
 
 impl<A: Aggregate> AnyAggregate for OneAggregate<A> {
     fn name(&self) -> &'static str {
@@ -127,6 +141,15 @@ impl<A: Aggregate> AnyAggregate for OneAggregate<A> {
             after = after.evolve(&event);
         }
         Ok(Decided { events: encoded, state: Arc::new(after) })
+    }
+    fn weight(&self, state: &AnyState) -> usize {
+        let mut counted = Counted(0);
+        if let Some(own) = state.downcast_ref::<A>() {
+            // Whatever a failing `Serialize` wrote until then is counted.
+            let _ = serde_json::to_writer(&mut counted, own);
+        }
+        // Names and quotes in the text, pointers and allocations in memory: about twice as much.
+        size_of::<A>() + 2 * counted.0
     }
     fn state_json(&self, state: &AnyState) -> serde_json::Value {
         let own = state.downcast_ref::<A>();

@@ -17,9 +17,13 @@ pub(crate) struct Cached {
     pub(crate) stale: bool,
 }
 
+/// Tells about how many bytes a state takes.
+pub(crate) type Weigh = Box<dyn Fn(&StreamRef, &AnyState) -> usize + Send>;
+
 /// The least recently used goes first.
 pub(crate) struct Cache {
-    states: HashMap<Arc<StreamRef>, (u64, Cached)>,
+    weigh: Weigh,
+    states: HashMap<Arc<StreamRef>, Entry>,
     by_use: BTreeMap<u64, Arc<StreamRef>>,
     uses: u64,
     bytes: usize,
@@ -27,47 +31,60 @@ pub(crate) struct Cache {
     most_bytes: usize,
 }
 
-/// What an entry takes beside its state.
-const ENTRY: usize = 400;
-/// However long its history, a state is hardly larger.
-const LARGEST: usize = 1 << 20;
-
-fn weight(cached: &Cached) -> usize {
-    ENTRY + cached.bytes.saturating_mul(2).min(LARGEST)
+struct Entry {
+    used: u64,
+    weight: usize,
+    /// Bytes of the events when the state was weighed.
+    weighed_at: usize,
+    cached: Cached,
 }
 
+/// What an entry takes beside its state.
+const ENTRY: usize = 400;
+
 impl Cache {
-    pub(crate) fn new(most_states: usize, most_bytes: usize) -> Self {
+    pub(crate) fn new(most_states: usize, most_bytes: usize, weigh: Weigh) -> Self {
         let (states, by_use) = (HashMap::new(), BTreeMap::new());
-        Cache { states, by_use, uses: 0, bytes: 0, most_states, most_bytes }
+        Cache { weigh, states, by_use, uses: 0, bytes: 0, most_states, most_bytes }
     }
     pub(crate) fn get(&mut self, stream: &Arc<StreamRef>) -> Option<&mut Cached> {
-        let (used, cached) = self.states.get_mut(stream)?;
-        if let Some(key) = self.by_use.remove(used) {
+        let entry = self.states.get_mut(stream)?;
+        if let Some(key) = self.by_use.remove(&entry.used) {
             self.uses += 1;
-            *used = self.uses;
+            entry.used = self.uses;
             self.by_use.insert(self.uses, key);
         }
-        Some(cached)
+        Some(&mut entry.cached)
     }
     pub(crate) fn put(&mut self, stream: Arc<StreamRef>, cached: Cached) {
-        self.remove(&stream);
+        let before = self.remove(&stream);
+        // Weighing reads the whole state: only when its history has doubled since the last time.
+        let (weight, weighed_at) = match before {
+            Some(entry) if cached.bytes < entry.weighed_at.saturating_mul(2) => {
+                (entry.weight, entry.weighed_at)
+            }
+            Some(_) | None => (ENTRY + (self.weigh)(&stream, &cached.state), cached.bytes),
+        };
         self.uses += 1;
-        self.bytes += weight(&cached);
+        self.bytes += weight;
         self.by_use.insert(self.uses, stream.clone());
-        self.states.insert(stream, (self.uses, cached));
+        self.states.insert(stream, Entry { used: self.uses, weight, weighed_at, cached });
         while self.states.len() > self.most_states || self.bytes > self.most_bytes {
             let Some((_, oldest)) = self.by_use.pop_first() else { break };
-            if let Some((_, cached)) = self.states.remove(&oldest) {
-                self.bytes -= weight(&cached);
+            if let Some(entry) = self.states.remove(&oldest) {
+                self.bytes -= entry.weight;
             }
         }
     }
-    pub(crate) fn remove(&mut self, stream: &Arc<StreamRef>) {
-        if let Some((used, cached)) = self.states.remove(stream) {
-            self.by_use.remove(&used);
-            self.bytes -= weight(&cached);
-        }
+    /// Forgets a stream.
+    pub(crate) fn forget(&mut self, stream: &Arc<StreamRef>) {
+        drop(self.remove(stream));
+    }
+    fn remove(&mut self, stream: &Arc<StreamRef>) -> Option<Entry> {
+        let entry = self.states.remove(stream)?;
+        self.by_use.remove(&entry.used);
+        self.bytes -= entry.weight;
+        Some(entry)
     }
 }
 
@@ -84,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first() {
-        let mut cache = Cache::new(2, usize::MAX);
+        let mut cache = Cache::new(2, usize::MAX, Box::new(|_, _| 0));
         cache.put(stream(1), cached(0));
         cache.put(stream(2), cached(0));
         assert!(cache.get(&stream(1)).is_some());
@@ -95,17 +112,31 @@ mod tests {
 
     #[test]
     fn it_stays_within_its_bytes() {
-        let mut cache = Cache::new(1_000, 10 * ENTRY);
+        let mut cache = Cache::new(1_000, 10 * ENTRY, Box::new(|_, _| ENTRY));
         for n in 0..100 {
-            cache.put(stream(n), cached(ENTRY));
-            cache.put(stream(n), cached(ENTRY / 2));
+            cache.put(stream(n), cached(10));
+            cache.put(stream(n), cached(11));
         }
         assert!(cache.bytes <= 10 * ENTRY);
         assert_eq!(cache.bytes, cache.states.len() * 2 * ENTRY);
         assert_eq!(cache.states.len(), cache.by_use.len());
         for n in 0..100 {
-            cache.remove(&stream(n));
+            cache.forget(&stream(n));
         }
         assert_eq!((cache.bytes, cache.by_use.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_state_is_weighed_when_its_history_has_doubled() {
+        let weighed = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = weighed.clone();
+        let weigh = move |_: &StreamRef, _: &AnyState| {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        };
+        let mut cache = Cache::new(10, usize::MAX, Box::new(weigh));
+        for bytes in 1..=1_000 {
+            cache.put(stream(1), cached(bytes));
+        }
+        assert_eq!(weighed.load(std::sync::atomic::Ordering::Relaxed), 10);
     }
 }

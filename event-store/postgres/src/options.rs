@@ -78,7 +78,7 @@ pub struct Limits {
     pub queue: usize,
     /// States kept in memory, over all writers.
     pub cached_states: usize,
-    /// Bytes of states kept in memory, over all writers; an estimate from the size of the events.
+    /// Bytes of states kept in memory, over all writers; about twice their size as JSON each.
     pub cached_bytes: usize,
     /// The Avro datum of one event; must fit into a Kafka message with its headers.
     pub event_bytes: usize,
@@ -97,7 +97,7 @@ impl Default for Limits {
         Limits {
             queue: 4_096,
             cached_states: 20_000,
-            cached_bytes: 8 << 20,
+            cached_bytes: 24 << 20,
             event_bytes: 1_000_000,
             command_bytes: 16 << 20,
             backlog_events: 1_000_000,

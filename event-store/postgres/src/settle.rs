@@ -70,7 +70,7 @@ fn remember(batch: &Batch, reply: &Reply, positions: &[u64], cache: &mut Cache) 
         }
         // A version below ours is none that we have seen committed: start from nothing.
         if reply.stale.get(&place).is_some_and(|current| *current < stream.base.version) {
-            cache.remove(&stream.key);
+            cache.forget(&stream.key);
         } else if let Some(cached) = cache.get(&stream.key) {
             cached.stale = true;
         }

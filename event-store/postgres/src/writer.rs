@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use crate::reading::{PAGE, Reader, Wanted, evolve, read_wanted};
 use crate::settle::settle;
 use crate::{ExecuteError, Limits, StoreError, Timings};
-use foldstream_core::{StreamRef, Uuid};
+use foldstream_core::{AnyState, StreamRef, Uuid};
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use std::collections::{HashMap, VecDeque};
@@ -62,7 +62,14 @@ impl Writer {
     pub(crate) fn new(common: Arc<Shared>, queue: mpsc::Receiver<Job>, writers: usize) -> Self {
         let share = |most: usize| most / writers.max(1);
         let limits = &common.limits;
-        let cache = Cache::new(share(limits.cached_states), share(limits.cached_bytes));
+        let shared = common.clone();
+        let weigh = move |stream: &StreamRef, state: &AnyState| {
+            let served = &shared.reader.served;
+            let place = served.of_topic(&stream.topic);
+            place.map_or(0, |place| served.aggregates[place].aggregate.weight(state))
+        };
+        let (states, bytes) = (share(limits.cached_states), share(limits.cached_bytes));
+        let cache = Cache::new(states, bytes, Box::new(weigh));
         let (pending, parts) = (VecDeque::new(), Vec::new());
         Writer { common, queue, pending, parts, cache, connection: None, pause: PAUSE.0 }
     }
