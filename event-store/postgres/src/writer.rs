@@ -287,7 +287,7 @@ impl Writer {
                 position: 0,
                 state: aggregate.initial(),
                 bytes: 0,
-                stale: true,
+                stale: !job.probably_begins(),
             });
             if cached.stale {
                 wanted.push((
