@@ -53,10 +53,6 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Whether its stream may be taken for empty without a look: the append has not said otherwise.
-    pub(crate) fn probably_begins(&self) -> bool {
-        self.execute.creates && self.conflicts == 0 && !self.unsettled
-    }
     pub(crate) fn answer(self, answer: Result<Executed, ExecuteError>) {
         drop(self.key);
         // A caller that hung up does not hear it; what was done is done.

@@ -287,7 +287,7 @@ impl Writer {
                 position: 0,
                 state: aggregate.initial(),
                 bytes: 0,
-                stale: !job.probably_begins(),
+                stale: true,
             });
             if cached.stale {
                 wanted.push((

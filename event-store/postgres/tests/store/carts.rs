@@ -151,7 +151,6 @@ pub fn command(cart: &str, command: impl Into<CartCommand>) -> Execute {
         stream_id: cart.into(),
         command: Arc::new(command.into()),
         expected: Expected::Any,
-        creates: false,
         at: At { now: Timestamp::EPOCH, actor: "test".into(), command_id: Uuid::new_v4() },
         idempotency: None,
         metadata: Metadata::default(),
