@@ -10,9 +10,6 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
-/// The channel that hears `<read model>.b<build>` whenever checkpoints of a build move.
-pub const CHANNEL: &str = "foldstream_checkpoints";
-
 /// What stands in the way of a partition, if anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PartitionState {
@@ -141,8 +138,8 @@ pub struct Advance {
     pub last_event_at: Timestamp,
 }
 
-/// Moves checkpoints on and tells [`CHANNEL`]; answers which moved. Fewer than steps: roll back,
-/// drop the others, begin anew. The first statement of the transaction that writes the rows, so
+/// Moves checkpoints on; answers which moved. Fewer than steps: roll back, drop the others, begin
+/// anew. The first statement of the transaction that writes the rows, so
 /// that locks are taken in one order: checkpoints, then tables.
 ///
 /// # Errors
@@ -154,8 +151,7 @@ pub async fn advance(
 ) -> Result<Vec<TopicPartition>, TableError> {
     let times: Vec<_> = steps.iter().map(|s| s.last_event_at.utc()).collect();
     let moved: Vec<(String, i32)> = sqlx::query_as(
-        r#"with moved as (
-             update meta.checkpoints c set position = w.reached, "offset" = w.at,
+        r#"update meta.checkpoints c set position = w.reached, "offset" = w.at,
                store_id = coalesce(w.store_id, c.store_id), event_id = w.event_id,
                last_event_at = w.last_event_at, updated_at = clock_timestamp(), attempts = 0,
                state = 'running', detail = null,
@@ -167,8 +163,7 @@ pub async fn advance(
                  last_event_at)
              where c.read_model = $1 and c.build = $2 and c.topic = w.topic
                and c.partition = w.partition and c.epoch = w.epoch and c.position = w.position
-             returning c.topic, c.partition)
-           select topic, partition from moved, (select pg_notify($12, $1 || '.b' || $2)) as told"#,
+             returning c.topic, c.partition"#,
     )
     .bind(build.read_model)
     .bind(build.build)
@@ -181,7 +176,6 @@ pub async fn advance(
     .bind(steps.iter().map(|s| s.store_id).collect::<Vec<_>>())
     .bind(steps.iter().map(|s| s.event_id).collect::<Vec<_>>())
     .bind(times)
-    .bind(CHANNEL)
     .fetch_all(connection)
     .await?;
     Ok(moved.into_iter().map(|(topic, number)| TopicPartition::new(topic, number)).collect())
