@@ -48,6 +48,7 @@ fn main() -> ExitCode {
             for (name, about, _) in BENCHES {
                 println!("  {name:<14} {about}");
             }
+            println!("  {:<14} the same appends through other libraries; only if named", "peers");
             return ExitCode::SUCCESS;
         }
         Err(wrong) => {

@@ -123,6 +123,7 @@ pub(crate) async fn take(store: &EventStore, pad: &str, count: i64, text: &str) 
         stream_id: pad.to_owned(),
         command: Arc::new(command),
         expected: Expected::Any,
+        creates: false,
         at: At { now: Timestamp::EPOCH, actor: ACTOR.into(), command_id: Uuid::new_v4() },
         idempotency: None,
         metadata: Metadata { actor: Some(ACTOR.into()), ..Metadata::default() },

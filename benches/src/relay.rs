@@ -55,12 +55,15 @@ async fn case(infra: &Infra, name: String, events: u32, rounds: u32) -> Result<C
     eprintln!("  loading {events} events");
     copy::backlog(&url, &NOTES, events.into(), i64::from(events) / 10).await?;
     let (mut ours, mut ceilings, mut bare, mut peak) = (vec![], vec![], vec![], None);
+    let (mut cpu, mut ceiling_cpu) = (vec![], vec![]);
     for round in 1..=rounds {
         new_topic(&cluster, TOPIC).await?;
         forget(&url).await?;
         reset_peak();
         let store = notes::open(&url, None).await?;
+        let before = infra.cpu();
         ours.push(drain(infra, &store, REGISTRY, events.into()).await?);
+        cpu.push(infra.cpu().micros_each(before, events.into()));
         store.close().await;
         peak = peak.or_else(peak_mb);
         let bootstrap = infra.kafka().to_owned();
@@ -73,14 +76,21 @@ async fn case(infra: &Infra, name: String, events: u32, rounds: u32) -> Result<C
         for (figures, headers) in [(&mut ceilings, true), (&mut bare, false)] {
             new_topic(&cluster, CEILING_TOPIC).await?;
             let (bootstrap, sample) = (bootstrap.clone(), sample.clone());
+            let before = infra.cpu();
             figures.push(blocking(move || produce(&bootstrap, &sample, events, headers)).await?);
+            if headers {
+                ceiling_cpu.push(infra.cpu().micros_each(before, events.into()));
+            }
         }
         let last = |figures: &[f64]| figures.last().copied().unwrap_or_default();
         eprintln!(
-            "  round {round}: relay {:.0}, bare producer {:.0}, without headers {:.0} events/s",
+            "  round {round}: relay {:.0}, bare producer {:.0}, without headers {:.0} events/s; \
+             relay with Postgres {:.2}, bare producer {:.2} µs of CPU per event",
             last(&ours),
             last(&ceilings),
-            last(&bare)
+            last(&bare),
+            last(&cpu),
+            last(&ceiling_cpu)
         );
     }
     let mut case = Case::new("relay", name, "events/s");
@@ -89,6 +99,8 @@ async fn case(infra: &Infra, name: String, events: u32, rounds: u32) -> Result<C
     // Later rounds would count what the sample left with the allocator.
     case.rss_mb = peak;
     case.note("ceiling_without_headers", median(bare));
+    case.note("cpu_us_per_event", median(cpu));
+    case.note("ceiling_cpu_us_per_event", median(ceiling_cpu));
     Ok(case)
 }
 

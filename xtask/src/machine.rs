@@ -11,6 +11,8 @@ use foldstream_local::{LocalError, missing_tools};
 pub(crate) enum For {
     Development,
     Tests,
+    /// The benchmark that compiles other libraries.
+    Peers,
 }
 
 /// Makes sure that everything is there: installs it by apt as root or with a sudo that asks for
@@ -72,6 +74,10 @@ fn missing(purpose: For) -> Vec<&'static str> {
         if let LocalError::MissingTool { package, .. } = error {
             packages.push(package);
         }
+    }
+    // The protocol of one of them is compiled from its description.
+    if purpose == For::Peers && !in_path("protoc") {
+        packages.push("protobuf-compiler");
     }
     if purpose == For::Tests {
         if !in_path("psql") && !packages.contains(&"postgresql") {
