@@ -1,4 +1,4 @@
-use crate::{CommandSet, EventSet, Timestamp};
+use crate::{CommandSet, EventSet, Snapshots, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -13,6 +13,9 @@ pub trait Aggregate: Default + Clone + Debug + Serialize + Send + Sync + 'static
     type Event: EventSet<Id = <Self::Command as CommandSet>::Id>;
     /// Why it says no.
     type Rejection: Rejection;
+    /// How its states are kept now and then; not at all unless it says so. Worth it for streams of
+    /// thousands of events: `Some(Snapshots::every(1_000, 1))`.
+    const SNAPSHOTS: Option<Snapshots<Self>> = None;
 
     /// The events that the command leads to in this state.
     ///

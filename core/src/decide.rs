@@ -1,6 +1,7 @@
 //! The one face behind which aggregates of different types stand in one list.
 
 use crate::{Aggregate, At, CommandSet, EventSchema, EventSet, RawRecord, Refused, Undecodable};
+use crate::{SnapshotPolicy, Unkept};
 use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -65,6 +66,18 @@ pub trait AnyAggregate: Send + Sync {
     -> Result<Decided, Undecided>;
     /// About how many bytes the state takes in memory; it is written out once to be counted.
     fn weight(&self, state: &AnyState) -> usize;
+    /// How its states are kept; `None` when they are not.
+    fn snapshots(&self) -> Option<SnapshotPolicy>;
+    /// The state as it is kept in a snapshot.
+    ///
+    /// # Errors
+    /// When it cannot be kept, or would not be read as it is.
+    fn write_snapshot(&self, state: &AnyState) -> Result<Vec<u8>, Unkept>;
+    /// The state of a snapshot.
+    ///
+    /// # Errors
+    /// When these are not the bytes of one.
+    fn read_snapshot(&self, bytes: &[u8]) -> Result<AnyState, Unkept>;
     /// The state as JSON, for people; null for one of another type.
     fn state_json(&self, state: &AnyState) -> serde_json::Value;
     /// A stored event as JSON, for people.
@@ -150,6 +163,19 @@ impl<A: Aggregate> AnyAggregate for OneAggregate<A> {
         }
         // Names and quotes in the text, pointers and allocations in memory: about twice as much.
         size_of::<A>() + 2 * counted.0
+    }
+    fn snapshots(&self) -> Option<SnapshotPolicy> {
+        A::SNAPSHOTS.map(|snapshots| snapshots.policy())
+    }
+    fn write_snapshot(&self, state: &AnyState) -> Result<Vec<u8>, Unkept> {
+        let (Some(snapshots), Some(own)) = (A::SNAPSHOTS, state.downcast_ref::<A>()) else {
+            return Err(Unkept::Foreign);
+        };
+        snapshots.encode(own)
+    }
+    fn read_snapshot(&self, bytes: &[u8]) -> Result<AnyState, Unkept> {
+        let snapshots = A::SNAPSHOTS.ok_or(Unkept::Foreign)?;
+        Ok(Arc::new(snapshots.decode(bytes)?))
     }
     fn state_json(&self, state: &AnyState) -> serde_json::Value {
         let own = state.downcast_ref::<A>();

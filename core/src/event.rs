@@ -1,4 +1,4 @@
-use crate::{EventSchema, StreamId, Undecodable, WriterSchema};
+use crate::{EventSchema, StreamId, Undecodable, WriterSchema, Written};
 use apache_avro::AvroSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
@@ -16,6 +16,19 @@ pub trait Event:
     const NAME: &'static str;
     /// The doc comment of the struct.
     const DOC: &'static str;
+
+    /// Brings an event that another version of the code wrote to the fields of this one, where
+    /// Avro's own rules (defaults, aliases, promotions) cannot say it: a field that was split, or
+    /// that means something else now. `#[event(upcast = a_function)]` names the function; without
+    /// it nothing is done. It runs before those rules, for every reader: states, folds, exports.
+    /// It sees whatever was ever written, so it looks at what [`Written::has`].
+    ///
+    /// # Errors
+    /// When that event cannot be brought to today's form: it then stands in the way of its readers.
+    fn upcast(written: &mut Written<'_>) -> Result<(), Undecodable> {
+        let _ = written;
+        Ok(())
+    }
 }
 
 /// All facts of one aggregate type: one topic. Written with [`events!`](crate::events).

@@ -22,6 +22,41 @@ pub struct Claim {
     pub progress: Progress,
 }
 
+/// What one relay holds, and how much of it it may keep.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// All that it holds now, in order of topic and partition.
+    pub held: Vec<Claim>,
+    /// How many it is entitled to while the relays that live now do. The shares of all of them
+    /// make up all partitions.
+    pub share: usize,
+}
+impl Claims {
+    /// How many it has to hand over to others.
+    pub fn surplus(&self) -> usize {
+        self.held.len().saturating_sub(self.share)
+    }
+}
+
+/// The lease of one partition, as anybody may see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Which partition.
+    pub partition: TopicPartition,
+    /// Who relays it; `None` when nobody does.
+    pub owner: Option<String>,
+    /// Counts up with each change of owner and each rewind.
+    pub epoch: i64,
+    /// Until when the owner has it unless it renews it, by the database's clock.
+    pub expires_at: Option<Timestamp>,
+    /// Whether it has run out: the owner is silent and nobody took over yet.
+    pub has_expired: bool,
+    /// How far the topic is known to hold the partition without a gap.
+    pub progress: Progress,
+    /// The last position given out.
+    pub head: u64,
+}
+
 /// The last position given out in one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
@@ -71,9 +106,13 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// The id of the store, which its topics carry.
     fn store_id(&self) -> Uuid;
-    /// Takes what is free or has run out, renews what is held, and says what is held now.
-    fn claim(&self) -> impl Future<Output = Result<Vec<Claim>, Self::Error>> + Send;
-    /// Gives everything back, at shutdown.
+    /// Renews what is held, takes of what is free or has run out as much as is lacking to a fair
+    /// share, and says what is held now. Whoever holds more than its share keeps it until it gives
+    /// it up: others take only what is free.
+    fn claim(&self) -> impl Future<Output = Result<Claims, Self::Error>> + Send;
+    /// Gives these back, with nothing of them under way and their progress recorded.
+    fn give_up(&self, claims: &[Claim]) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Gives everything back, at shutdown; this relay counts no more for the shares of others.
     fn release(&self) -> impl Future<Output = Result<(), Self::Error>> + Send;
     /// Contiguous events after a position, at most so many and so many bytes (at least one event
     /// when there is one).
@@ -89,6 +128,16 @@ pub trait Outbox: Send + Sync + 'static {
         &self,
         progress: &[(Claim, Progress)],
     ) -> impl Future<Output = Result<Vec<TopicPartition>, Self::Error>> + Send;
+    /// The leases of all partitions, in order, whoever holds them.
+    fn leases(&self) -> impl Future<Output = Result<Vec<Lease>, Self::Error>> + Send;
+    /// Sets the progress of a partition back and counts its epoch up: whoever owns it has lost its
+    /// claim by that, looks into the topic from there on, and sends what is missing. True when the
+    /// partition had come that far.
+    fn rewind(
+        &self,
+        partition: &TopicPartition,
+        to: Progress,
+    ) -> impl Future<Output = Result<bool, Self::Error>> + Send;
     /// The heads of all partitions.
     fn heads(&self) -> impl Future<Output = Result<Vec<Head>, Self::Error>> + Send;
     /// Returns when something was appended in this process, or after a while in any case: a hint

@@ -53,8 +53,11 @@ mod tests {
     }
     #[test]
     fn an_event_comes_back_through_an_older_schema() {
-        // Another doc is another schema: the resolving way is taken.
-        let older = writer(|text| text.replace("Goods were invoiced.", "Sold."));
+        // Small numbers have the same bytes in both types; the resolving way is taken.
+        let (long, int) =
+            (r#""name":"quantity","type":"long""#, r#""name":"quantity","type":"int""#);
+        assert!(InvoiceEvent::schemas()[0].json.to_string().contains(long));
+        let older = writer(|text| text.replace(long, int));
         assert_eq!(InvoiceEvent::decode(&older, &issued().encode().unwrap()), Ok(issued()));
     }
     #[test]

@@ -7,7 +7,9 @@ use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
 /// A fact: takes the name and the documentation from the struct. A doc comment is required.
-#[proc_macro_derive(Event)]
+/// `#[event(upcast = a_function)]` names the function that brings what other versions of the code
+/// wrote to the fields of this one: `fn(&mut Written<'_>) -> Result<(), Undecodable>`.
+#[proc_macro_derive(Event, attributes(event))]
 pub fn event(input: TokenStream) -> TokenStream {
     spell_out(simple::event(&parse_macro_input!(input as DeriveInput)))
 }

@@ -1,7 +1,8 @@
 //! `#[derive(Event)]` and `#[derive(Column)]`.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, Result};
 
 /// The doc comment as one string.
@@ -26,12 +27,37 @@ pub(crate) fn event(input: &DeriveInput) -> Result<TokenStream> {
             "an event needs a doc comment: it becomes the documentation of the schema",
         ));
     }
+    let upcast = upcast(&input.attrs)?.map(|function| {
+        quote_spanned! {function.span()=>
+            fn upcast(
+                written: &mut ::foldstream_core::Written<'_>,
+            ) -> Result<(), ::foldstream_core::Undecodable> {
+                #function(written)
+            }
+        }
+    });
     Ok(quote! {
         impl ::foldstream_core::Event for #name {
             const NAME: &'static str = stringify!(#name);
             const DOC: &'static str = #doc;
+            #upcast
         }
     })
+}
+
+/// The function that `#[event(upcast = …)]` names.
+fn upcast(attributes: &[syn::Attribute]) -> Result<Option<syn::Path>> {
+    let mut function = None;
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("event")) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("upcast") || function.is_some() {
+                return Err(meta.error("an event knows #[event(upcast = a_function)], once"));
+            }
+            function = Some(meta.value()?.parse()?);
+            Ok(())
+        })?;
+    }
+    Ok(function)
 }
 
 pub(crate) fn column(input: &DeriveInput) -> Result<TokenStream> {
@@ -114,4 +140,45 @@ fn snake_case(name: &str) -> String {
         out.extend(c.to_lowercase());
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    fn said(input: &DeriveInput) -> String {
+        event(input).map_or_else(|error| error.to_string(), |tokens| tokens.to_string())
+    }
+    #[test]
+    fn an_event_names_its_upcaster_once() {
+        let good = said(&parse_quote! {
+            /// Sold.
+            #[event(upcast = split_name)]
+            struct Sold { sku: String }
+        });
+        assert!(good.contains("fn upcast") && good.contains("split_name (written)"), "{good}");
+        let plain = said(&parse_quote! {
+            /// Sold.
+            struct Sold { sku: String }
+        });
+        assert!(!plain.contains("upcast"), "{plain}");
+        for bad in [
+            parse_quote! {
+                /// Sold.
+                #[event(downcast = split_name)]
+                struct Sold {}
+            },
+            parse_quote! {
+                /// Sold.
+                #[event(upcast = a, upcast = b)]
+                struct Sold {}
+            },
+        ] {
+            let bad = said(&bad);
+            assert!(bad.contains("an event knows #[event(upcast = a_function)], once"), "{bad}");
+        }
+        let silent = said(&parse_quote! { struct Sold {} });
+        assert!(silent.contains("needs a doc comment"), "{silent}");
+    }
 }

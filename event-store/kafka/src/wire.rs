@@ -223,14 +223,7 @@ fn event(message: &BorrowedMessage<'_>, found: &Found<'_>) -> Result<Received, M
     let key = message.key().ok_or(Malformation::NoKey)?;
     let stream_id = std::str::from_utf8(key).map_err(|_| Malformation::BadKey)?;
     foldstream_core::check_stream_id(stream_id).map_err(|_| Malformation::BadKey)?;
-    let (schema_id, datum) = match get_bytes_result(message.payload()) {
-        BytesResult::Null => return Err(Malformation::NoValue),
-        BytesResult::Invalid(_) => return Err(Malformation::BadFraming),
-        BytesResult::Valid(_, datum) if datum.len() > MAX_DATUM_BYTES => {
-            return Err(Malformation::TooLarge(datum.len()));
-        }
-        BytesResult::Valid(id, datum) => (id, datum),
-    };
+    let (schema_id, datum) = unframed(message.payload())?;
     if found.count > MAX_HEADERS {
         return Err(Malformation::TooManyHeaders(found.count));
     }
@@ -254,6 +247,18 @@ fn event(message: &BorrowedMessage<'_>, found: &Found<'_>) -> Result<Received, M
         actor: found.optional(found.actor, "ce_actor")?,
         traceparent: found.optional(found.traceparent, "traceparent")?,
     })
+}
+
+/// The schema's id and the datum in Confluent's framing.
+fn unframed(value: Option<&[u8]>) -> Result<(u32, &[u8]), Malformation> {
+    match get_bytes_result(value) {
+        BytesResult::Null => Err(Malformation::NoValue),
+        BytesResult::Invalid(_) => Err(Malformation::BadFraming),
+        BytesResult::Valid(_, datum) if datum.len() > MAX_DATUM_BYTES => {
+            Err(Malformation::TooLarge(datum.len()))
+        }
+        BytesResult::Valid(id, datum) => Ok((id, datum)),
+    }
 }
 
 /// The headers that we know, the first of each name, found in one pass.
@@ -330,5 +335,23 @@ impl<'a> Found<'a> {
             Ok(number) if plain => Ok(number),
             Ok(_) | Err(_) => Err(Malformation::BadHeader(name)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_without_the_framing_is_no_event() {
+        assert_eq!(unframed(None), Err(Malformation::NoValue));
+        for value in [&[][..], &[0], &[0, 0, 0, 1], &[1, 0, 0, 0, 1, 2], b"{\"id\":1}"] {
+            assert_eq!(unframed(Some(value)), Err(Malformation::BadFraming), "{value:?}");
+        }
+        assert_eq!(unframed(Some(&[0, 0xff, 0xff, 0xff, 0xff])), Ok((u32::MAX, &[][..])));
+        assert_eq!(unframed(Some(&[0, 0, 0, 1, 2, 3, 4])), Ok((258, &[3, 4][..])));
+        let large = vec![0; MAX_DATUM_BYTES + 6];
+        assert_eq!(unframed(Some(&large)), Err(Malformation::TooLarge(MAX_DATUM_BYTES + 1)));
+        assert!(unframed(Some(&large[1..])).is_ok());
     }
 }
