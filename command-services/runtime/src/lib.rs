@@ -26,5 +26,6 @@ mod store;
 
 pub use metrics::CommandMetrics;
 pub use openapi::openapi;
+pub use reads::history_json;
 pub use routes::{Options, router};
 pub use service::Service;

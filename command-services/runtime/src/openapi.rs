@@ -228,7 +228,7 @@ fn history(registered: &Registered, schemas: &Schemas) -> Operation {
         .parameter(Parameter::query(
             "limit",
             json!({"type": "integer", "minimum": 1, "maximum": MAX_ENTRIES, "default": 100}),
-            "How many at most.",
+            "How many at most; large events make a page shorter.",
         ))
         .response(ResponseDoc::json(StatusCode::OK, "Events.", schemas.history.clone()))
         .problem(P::InvalidPath)
@@ -289,7 +289,8 @@ fn history_entry() -> Value {
                 "description": "Id of the command that led to the event.",
             },
             "correlation": {"type": ["string", "null"], "description": "What it belongs to."},
-            "trace_id": {"type": "string"},
+            "trace_id": {"type": "string", "description": "The trace it was given in."},
+            "traceparent": {"type": "string", "description": "The same with its span, W3C."},
             "data": {"description": "What happened."},
             "id": {"type": "string", "format": "uuid"},
             "position": {"type": "integer", "minimum": 1},

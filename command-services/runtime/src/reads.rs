@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::Response;
-use foldstream_core::Timestamp;
-use foldstream_postgres::{HistoryEntry, StoreError, Until};
+use foldstream_core::{AnyAggregate, Timestamp, Undecodable};
+use foldstream_postgres::{HistoryEntry, HistoryPage, StoreError, Until};
 use foldstream_service::{Problem, ProblemKind};
 use http::HeaderValue;
 use http::header::ETAG;
@@ -35,17 +35,19 @@ pub(crate) async fn history(
     let query = Query::read(request.uri().query(), &["from", "limit"])?;
     let from = query.number("from", MAX_VERSION)?.unwrap_or(1);
     let limit = query.number("limit", MAX_ENTRIES)?.unwrap_or(DEFAULT_ENTRIES);
-    // One more than asked tells whether there are more.
-    let mut entries = read(&routes, id, from, limit + 1).await?;
+    let stream = routes.stream(id);
+    let asked = routes.store.history_page(&stream, from, u32::try_from(limit).unwrap_or(u32::MAX));
+    let HistoryPage { entries, has_more } = in_time(&routes, asked).await?;
     if entries.is_empty() && (from == 1 || !exists(&routes, id).await?) {
         return Err(no_stream(&routes, id));
     }
-    let has_more = entries.len() as u64 > limit;
-    entries.truncate(limit as usize);
-    let next = has_more.then(|| (from + limit).to_string());
+    // Large events make a page shorter than asked.
+    let next = entries.last().filter(|_| has_more).map(|last| last.record.version + 1);
+    let next = next.map(|version| version.to_string());
     let prev = (from > 1).then(|| from.saturating_sub(limit).max(1).to_string());
-    let data = entries.iter().map(|entry| shown(&routes, entry));
-    let data = data.collect::<Result<Vec<_>, _>>()?;
+    let aggregate = routes.registered.aggregate.as_ref();
+    let data = entries.iter().map(|entry| history_json(aggregate, entry));
+    let data = data.collect::<Result<Vec<_>, _>>().map_err(|error| Problem::internal(&error))?;
     let page = json!({"next": next, "prev": prev, "has_more": has_more});
     Ok(answer::json(json!({"data": data, "page": page}).to_string().into_bytes()))
 }
@@ -90,18 +92,8 @@ pub(crate) async fn state(
 /// # Errors
 /// When the event store does not answer.
 pub(crate) async fn exists(routes: &Routes, id: &str) -> Result<bool, Problem> {
-    Ok(!read(routes, id, 1, 1).await?.is_empty())
-}
-
-async fn read(
-    routes: &Routes,
-    id: &str,
-    from: u64,
-    limit: u64,
-) -> Result<Vec<HistoryEntry>, Problem> {
     let stream = routes.stream(id);
-    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-    in_time(routes, routes.store.history(&stream, from, limit)).await
+    Ok(!in_time(routes, routes.store.history(&stream, 1, 1)).await?.is_empty())
 }
 
 /// A read within the deadline; texts from inside go to the log only.
@@ -144,11 +136,15 @@ fn no_stream(routes: &Routes, id: &str) -> Problem {
     Problem::new(ProblemKind::NotFound).detail(format!("{stream} has no events"))
 }
 
-/// An event for people.
-fn shown(routes: &Routes, entry: &HistoryEntry) -> Result<Value, Problem> {
-    let record = &entry.record;
-    let data = routes.registered.aggregate.event_json(record);
-    let metadata = &entry.metadata;
+/// An event for people: what happened, who, why and when.
+///
+/// # Errors
+/// When the record is not an event of this aggregate.
+pub fn history_json(
+    aggregate: &dyn AnyAggregate,
+    entry: &HistoryEntry,
+) -> Result<Value, Undecodable> {
+    let (record, metadata) = (&entry.record, &entry.metadata);
     let mut shown = json!({
         "version": record.version,
         "type": record.writer.event_name(),
@@ -156,12 +152,15 @@ fn shown(routes: &Routes, entry: &HistoryEntry) -> Result<Value, Problem> {
         "actor": metadata.actor,
         "causation": metadata.causation_id,
         "correlation": metadata.correlation_id,
-        "data": data.map_err(|error| Problem::internal(&error))?,
+        "data": aggregate.event_json(record)?,
         "id": record.event_id,
         "position": record.position,
     });
-    if let Some(trace_id) = metadata.traceparent.as_deref().and_then(|t| t.split('-').nth(1)) {
-        shown["trace_id"] = trace_id.into();
+    if let Some(traceparent) = metadata.traceparent.as_deref() {
+        shown["traceparent"] = traceparent.into();
+        if let Some(trace_id) = traceparent.split('-').nth(1) {
+            shown["trace_id"] = trace_id.into();
+        }
     }
     Ok(shown)
 }

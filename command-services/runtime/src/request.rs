@@ -13,6 +13,8 @@ use crate::service::{CommandInfo, Registered};
 pub(crate) struct Asked {
     pub(crate) id: String,
     pub(crate) command: AnyCommand,
+    /// Whether the command creates the aggregate.
+    pub(crate) creates: bool,
     /// The same again for the same idempotency key.
     pub(crate) command_id: Uuid,
     pub(crate) key: Option<Key>,
@@ -89,6 +91,7 @@ impl Asked {
         Ok(Self {
             id,
             command,
+            creates: info.creates,
             command_id: key.as_ref().map_or(fresh_id, Key::command_id),
             key,
             precondition: headers.precondition,

@@ -41,6 +41,7 @@ pub(crate) async fn execute(
         stream_id: asked.id.clone(),
         command: asked.command.clone(),
         expected,
+        creates: asked.creates,
         at: At { now, actor: actor.clone(), command_id: asked.command_id },
         idempotency: asked.key.clone().map(|Key { scope, key, request_hash }| Idempotency {
             scope,

@@ -88,24 +88,31 @@ create table leases (
 -- Each statement of a VOLATILE function sees what was committed before that statement began, so
 -- everything after the lock sees all that earlier holders of the lock committed.
 --
---   p_*  the partitions touched
+--   p_*  the partitions touched, sorted, and how many events go to each
 --   s_*  the streams touched: index into p_*, id, and the version the decisions rest on
 --   c_*  the commands, those of a stream in their order: index into s_*, id, metadata
+--   m_*  the further streams of commands over several: index into c_*, index into s_*
 --   k_*  those with an idempotency key: index into c_*; a null verdict is looked up, not stored
---   e_*  the events, those of a stream in their order: index into c_*
+--   e_*  the events, those of a stream in their order: index into c_*, index into s_*, and the
+--        1-based place among the events that go to its partition
+--   look whether one of the commands may have been applied already. Without it, a command id that
+--        was used violates `events_once`, and the caller comes again with it
 --
 -- All indexes are 1-based. A stream of which nothing was written is named by a row `stale`
 -- (its version is another), `stored` (a key has a verdict already) or `applied` (a command id was
--- used already: one row per event of that command). Everything else was written; `head` rows say
--- after which position of each partition.
+-- used already: one row per event of that command); `others` rows say where the further streams of a
+-- stored verdict stand. A command over several streams that fails in one fails in all of them, and
+-- with it all that was decided on top of it: such streams are named `spread`. Everything else was
+-- written; `head` rows say after which position of each partition.
 create function append_batch(
-    p_topic text[], p_partition integer[],
+    p_topic text[], p_partition integer[], p_events integer[],
     s_part integer[], s_stream text[], s_version bigint[],
     c_stream integer[], c_id uuid[], c_metadata text[],
+    m_command integer[], m_stream integer[],
     k_command integer[], k_scope text[], k_key text[], k_hash bytea[], k_version bigint[],
     k_verdict text[], k_seconds double precision,
-    e_command integer[], e_ordinal integer[], e_version bigint[], e_id uuid[], e_type text[],
-    e_schema bigint[], e_data bytea[]
+    e_command integer[], e_stream integer[], e_ordinal integer[], e_version bigint[], e_id uuid[], e_type text[],
+    e_schema bigint[], e_data bytea[], e_place integer[], look boolean
 ) returns table (
     kind text, index integer, version bigint, topic text, partition integer, "position" bigint,
     stream_id text, event_id uuid, type text, same boolean, verdict jsonb
@@ -118,7 +125,8 @@ declare
     last_times timestamptz[];
     moment     timestamptz;
     found_row  record;
-    locked     integer;
+    further    record;
+    tied       integer[];
 begin
     -- Keys before heads: the insert waits for whoever is writing the same key just now.
     if cardinality(k_command) > 0 then
@@ -143,21 +151,21 @@ begin
         select coalesce(array_agg(mine.command_id), '{}') into own_keys from mine;
     end if;
 
-    perform 1 from heads h
-    where (h.topic, h.partition) in (select * from unnest(p_topic, p_partition))
-    order by h.topic, h.partition
-    for update;
-    get diagnostics locked = row_count;
-    if locked <> cardinality(p_topic) then
+    -- What a lock had to wait for is read anew: these are the heads as they are now.
+    select array_agg(locked.position), array_agg(locked.recorded_at)
+    into before, last_times
+    from (
+        select h.position, h.recorded_at from heads h
+        where (h.topic, h.partition) in (select * from unnest(p_topic, p_partition))
+        order by h.topic, h.partition
+        for update
+    ) locked;
+    if cardinality(before) is distinct from cardinality(p_topic) then
         raise exception 'a partition without a head' using errcode = 'data_exception';
     end if;
 
     -- From here on nobody else appends to these partitions.
     moment := clock_timestamp();
-    select array_agg(h.position order by p.n), array_agg(h.recorded_at order by p.n)
-    into before, last_times
-    from unnest(p_topic, p_partition) with ordinality as p(topic, partition, n)
-    join heads h on h.topic = p.topic and h.partition = p.partition;
 
     if cardinality(own_keys) < cardinality(k_command) then
         for found_row in
@@ -175,6 +183,19 @@ begin
             version := found_row.version; verdict := found_row.verdict;
             partition := found_row.partition; "position" := found_row.position;
             return next;
+            -- It may be large, and would stay in all rows that follow.
+            verdict := null;
+            for further in
+                select o.topic, o.stream_id, e.partition, e.position
+                from jsonb_to_recordset(found_row.verdict -> 'others')
+                    as o(topic text, stream_id text, version bigint)
+                join events e on e.topic = o.topic and e.stream_id = o.stream_id
+                             and e.version = o.version
+            loop
+                kind := 'others'; topic := further.topic; stream_id := further.stream_id;
+                partition := further.partition; "position" := further.position;
+                return next;
+            end loop;
         end loop;
     end if;
 
@@ -193,44 +214,75 @@ begin
         return next;
     end loop;
 
-    for found_row in
-        select array_position(c_id, e.command_id) as command, e.topic, e.partition, e.position,
-               e.stream_id, e.version, e.event_id, e.type
-        from events e where e.command_id = any (c_id) order by e.command_id, e.ordinal
-    loop
-        failed := failed || c_stream[found_row.command];
-        kind := 'applied'; index := found_row.command; version := found_row.version;
-        topic := found_row.topic; partition := found_row.partition;
-        "position" := found_row.position; stream_id := found_row.stream_id;
-        event_id := found_row.event_id; type := found_row.type;
-        return next;
+    if look then
+        for found_row in
+            select array_position(c_id, e.command_id) as command, e.topic, e.partition, e.position,
+                   e.stream_id, e.version, e.event_id, e.type
+            from events e where e.command_id = any (c_id) order by e.command_id, e.ordinal
+        loop
+            -- A row per event; the list, which every event is compared with, must not grow so.
+            if c_stream[found_row.command] <> all (failed) then
+                failed := failed || c_stream[found_row.command];
+            end if;
+            kind := 'applied'; index := found_row.command; version := found_row.version;
+            topic := found_row.topic; partition := found_row.partition;
+            "position" := found_row.position; stream_id := found_row.stream_id;
+            event_id := found_row.event_id; type := found_row.type;
+            return next;
+        end loop;
+    end if;
+
+    while cardinality(m_command) > 0 loop
+        select array_agg(distinct t.other) into tied
+        from unnest(m_command, m_stream) as m(command, stream)
+        cross join lateral (values (c_stream[m.command], m.stream),
+                                   (m.stream, c_stream[m.command])) as t(one, other)
+        where t.one = any (failed) and t.other <> all (failed);
+        exit when tied is null;
+        failed := failed || tied;
+        foreach index in array tied loop
+            kind := 'spread';
+            return next;
+        end loop;
     end loop;
+
+    if cardinality(failed) > 0 then
+        -- What is left out takes no position.
+        select coalesce(array_agg(e.place order by e.n), '{}') into e_place
+        from (
+            select u.n, count(*) filter (where u.stream <> all (failed))
+                        over (partition by s_part[u.stream] order by u.n) as place
+            from unnest(e_stream) with ordinality as u(stream, n)
+        ) e;
+        select array_agg(coalesce(w.events, 0) order by p.n) into p_events
+        from unnest(p_topic) with ordinality as p(topic, n)
+        left join (
+            select s_part[u.stream] as part, count(*) as events
+            from unnest(e_stream) as u(stream)
+            where u.stream <> all (failed)
+            group by 1
+        ) w on w.part = p.n;
+    end if;
 
     if cardinality(e_id) > 0 then
         -- Never ON CONFLICT here: it would leave a hole in the positions.
         insert into events (topic, partition, position, stream_id, version, event_id, command_id,
                             ordinal, type, schema_id, data, metadata, recorded_at)
-        select p_topic[e.part], p_partition[e.part],
-               before[e.part] + row_number() over (partition by e.part order by e.n),
+        select p_topic[e.part], p_partition[e.part], before[e.part] + e.place,
                s_stream[e.stream], e.version, e.id, c_id[e.command], e.ordinal, e.type, e.schema,
                e.data, c_metadata[e.command]::jsonb, greatest(moment, last_times[e.part])
         from (
-            select u.*, c_stream[u.command] as stream, s_part[c_stream[u.command]] as part
-            from unnest(e_command, e_ordinal, e_version, e_id, e_type, e_schema, e_data)
-                with ordinality as u(command, ordinal, version, id, type, schema, data, n)
+            select u.*, s_part[u.stream] as part
+            from unnest(e_command, e_stream, e_ordinal, e_version, e_id, e_type, e_schema, e_data,
+                        e_place)
+                as u(command, stream, ordinal, version, id, type, schema, data, place)
         ) e
         where e.stream <> all (failed);
 
         update heads h
-        set position = h.position + w.events,
-            recorded_at = greatest(moment, h.recorded_at)
-        from (
-            select s_part[c_stream[u.command]] as part, count(*) as events
-            from unnest(e_command) as u(command)
-            where c_stream[u.command] <> all (failed)
-            group by 1
-        ) w
-        where h.topic = p_topic[w.part] and h.partition = p_partition[w.part];
+        set position = h.position + w.events, recorded_at = greatest(moment, h.recorded_at)
+        from unnest(p_topic, p_partition, p_events) as w(topic, partition, events)
+        where h.topic = w.topic and h.partition = w.partition and w.events > 0;
     end if;
 
     if cardinality(failed) > 0 and cardinality(own_keys) > 0 then

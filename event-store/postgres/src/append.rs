@@ -1,7 +1,8 @@
 //! The one call that appends a batch, and what it answers.
 
-use crate::batch::{Batch, Outcome};
+use crate::batch::{Batch, Others, Outcome};
 use crate::reading::unsigned;
+use crate::several::KeptVerdict;
 use crate::{StoreError, Verdict};
 use foldstream_core::{Invalid, StreamRef, TopicPartition, Uuid};
 use sqlx::PgConnection;
@@ -18,9 +19,12 @@ pub(crate) struct Reply {
     pub(crate) stale: HashMap<usize, u64>,
     /// Commands whose key has a verdict already.
     pub(crate) stored: HashMap<usize, Stored>,
+    /// Where the other streams of such a verdict stand, when it is one over several.
+    pub(crate) stored_others: HashMap<usize, Vec<Place>>,
     /// Commands that were applied before, with their events.
     pub(crate) applied: HashMap<usize, Vec<Applied>>,
-    /// Streams of which nothing was written, for any of these reasons.
+    /// Streams of which nothing was written, for any of these reasons, or because a command over
+    /// several streams ties them to such a one.
     pub(crate) failed: HashSet<usize>,
 }
 
@@ -28,7 +32,7 @@ pub(crate) struct Reply {
 pub(crate) struct Stored {
     /// Whether it was given to the same request.
     pub(crate) same: bool,
-    pub(crate) verdict: Verdict,
+    pub(crate) kept: KeptVerdict,
     pub(crate) place: Option<Place>,
 }
 
@@ -60,7 +64,7 @@ struct Row {
     #[sqlx(rename = "type")]
     event_type: Option<String>,
     same: Option<bool>,
-    verdict: Option<Json<Verdict>>,
+    verdict: Option<Json<KeptVerdict>>,
 }
 
 /// The arguments of `append_batch`, which see for their meaning. Indexes are 1-based there.
@@ -68,12 +72,15 @@ struct Row {
 struct Arguments<'a> {
     p_topic: Vec<&'a str>,
     p_partition: Vec<i32>,
+    p_events: Vec<i32>,
     s_part: Vec<i32>,
     s_stream: Vec<&'a str>,
     s_version: Vec<i64>,
     c_stream: Vec<i32>,
     c_id: Vec<Uuid>,
     c_metadata: Vec<String>,
+    m_command: Vec<i32>,
+    m_stream: Vec<i32>,
     k_command: Vec<i32>,
     k_scope: Vec<&'a str>,
     k_key: Vec<&'a str>,
@@ -81,12 +88,15 @@ struct Arguments<'a> {
     k_version: Vec<i64>,
     k_verdict: Vec<Option<String>>,
     e_command: Vec<i32>,
+    e_stream: Vec<i32>,
     e_ordinal: Vec<i32>,
     e_version: Vec<i64>,
     e_id: Vec<Uuid>,
     e_type: Vec<&'a str>,
     e_schema: Vec<i64>,
     e_data: Vec<&'a [u8]>,
+    e_place: Vec<i32>,
+    look: bool,
 }
 
 fn place(index: usize) -> i32 {
@@ -102,12 +112,24 @@ fn json<T: serde::Serialize>(value: &T) -> Result<String, sqlx::Error> {
     serde_json::to_string(value).map_err(|e| sqlx::Error::Encode(e.into()))
 }
 
+fn kept(verdict: &Verdict, others: &Others) -> Result<String, sqlx::Error> {
+    if others.streams.is_empty() {
+        return json(verdict);
+    }
+    let (verdict, part, others) = (verdict.clone(), others.part, others.accepted.clone());
+    json(&KeptVerdict { verdict, part, others })
+}
+
 impl<'a> Arguments<'a> {
     fn of(batch: &'a Batch, partitions: &'a [TopicPartition]) -> Result<Self, sqlx::Error> {
-        let mut all = Arguments::default();
+        let mut all = Arguments {
+            look: batch.commands.iter().any(|c| c.job.unsettled || c.job.repeats || !c.has_events),
+            ..Arguments::default()
+        };
         for partition in partitions {
             all.p_topic.push(&partition.topic);
             all.p_partition.push(partition.partition);
+            all.p_events.push(0);
         }
         for stream in &batch.streams {
             let at = (stream.key.topic.as_str(), stream.partition);
@@ -123,6 +145,10 @@ impl<'a> Arguments<'a> {
             all.c_stream.push(place_after(command.stream));
             all.c_id.push(execute.at.command_id);
             all.c_metadata.push(json(&execute.metadata)?);
+            for other in &command.others.streams {
+                all.m_command.push(place_after(c));
+                all.m_stream.push(place_after(*other));
+            }
             let Some(key) = &execute.idempotency else { continue };
             all.k_command.push(place_after(c));
             all.k_scope.push(&key.scope);
@@ -130,18 +156,23 @@ impl<'a> Arguments<'a> {
             all.k_hash.push(&key.request_hash);
             all.k_version.push(big(command.version));
             all.k_verdict.push(match &command.outcome {
-                Outcome::Verdict(verdict) => Some(json(verdict)?),
+                Outcome::Verdict(verdict) => Some(kept(verdict, &command.others)?),
                 Outcome::Unmet(_) => None,
             });
         }
         for event in &batch.events {
             all.e_command.push(place_after(event.command));
+            all.e_stream.push(place_after(event.stream));
             all.e_ordinal.push(event.ordinal);
             all.e_version.push(big(event.version));
             all.e_id.push(event.id);
             all.e_type.push(event.event_type);
             all.e_schema.push(i64::from(event.schema_id));
             all.e_data.push(&event.datum);
+            let part = all.s_part[event.stream];
+            let events = &mut all.p_events[part as usize - 1];
+            *events += 1;
+            all.e_place.push(*events);
         }
         Ok(all)
     }
@@ -158,16 +189,20 @@ pub(crate) async fn append(
     let all = Arguments::of(batch, &partitions)?;
     let rows = sqlx::query_as::<_, Row>(
         "select * from append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-                                    $15, $16, $17, $18, $19, $20, $21, $22)",
+                                    $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27,
+                                    $28)",
     )
     .bind(all.p_topic)
     .bind(all.p_partition)
+    .bind(all.p_events)
     .bind(all.s_part)
     .bind(all.s_stream)
     .bind(all.s_version)
     .bind(all.c_stream)
     .bind(all.c_id)
     .bind(all.c_metadata)
+    .bind(all.m_command)
+    .bind(all.m_stream)
     .bind(all.k_command)
     .bind(all.k_scope)
     .bind(all.k_key)
@@ -176,12 +211,15 @@ pub(crate) async fn append(
     .bind(all.k_verdict)
     .bind(keep_keys.as_secs_f64())
     .bind(all.e_command)
+    .bind(all.e_stream)
     .bind(all.e_ordinal)
     .bind(all.e_version)
     .bind(all.e_id)
     .bind(all.e_type)
     .bind(all.e_schema)
     .bind(all.e_data)
+    .bind(all.e_place)
+    .bind(all.look)
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().map(AppendRow).collect())
@@ -222,6 +260,12 @@ pub(crate) fn understand(batch: &Batch, rows: Vec<AppendRow>) -> Result<Reply, S
                 reply.failed.insert(stream_of()?);
                 reply.stored.insert(index, stored(row)?);
             }
+            "others" => {
+                reply.stored_others.entry(index).or_default().push(place_of(row)?);
+            }
+            "spread" => {
+                reply.failed.insert(index);
+            }
             "applied" => {
                 reply.failed.insert(stream_of()?);
                 reply.applied.entry(index).or_default().push(applied(row)?);
@@ -234,9 +278,9 @@ pub(crate) fn understand(batch: &Batch, rows: Vec<AppendRow>) -> Result<Reply, S
 
 fn stored(row: Row) -> Result<Stored, StoreError> {
     let same = row.same.unwrap_or(false);
-    let verdict = row.verdict.clone().ok_or_else(foreign)?.0;
+    let kept = row.verdict.clone().ok_or_else(foreign)?.0;
     let place = if row.position.is_some() { Some(place_of(row)?) } else { None };
-    Ok(Stored { same, verdict, place })
+    Ok(Stored { same, kept, place })
 }
 fn applied(row: Row) -> Result<Applied, StoreError> {
     Ok(Applied {

@@ -1,7 +1,7 @@
 //! Deciding the commands of a batch, each on the state the one before leaves. Pure: no IO.
 
 use crate::cache::Cached;
-use crate::jobs::Job;
+use crate::jobs::{Asked, Job};
 use crate::schemas::Schemas;
 use crate::served::Served;
 use crate::{EventRef, ExecuteError, Expected, Limits, Verdict};
@@ -9,6 +9,10 @@ use foldstream_core::{AnyState, NewEvent, StreamRef, Undecided, Uuid};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+
+pub(crate) use several::Others;
+
+mod several;
 
 /// A batch holds no more events.
 const MOST_EVENTS: usize = 1_000;
@@ -41,8 +45,11 @@ pub(crate) struct Command {
     pub(crate) job: Job,
     pub(crate) stream: usize,
     pub(crate) outcome: Outcome,
+    pub(crate) has_events: bool,
     /// The version it rests on, or made.
     pub(crate) version: u64,
+    /// Its other streams; none as a rule.
+    pub(crate) others: Others,
 }
 
 /// What is answered once the batch confirms the version it rests on.
@@ -58,6 +65,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Event {
     /// The place of its command in the batch.
     pub(crate) command: usize,
+    /// The place of its stream in the batch.
+    pub(crate) stream: usize,
     pub(crate) ordinal: i32,
     pub(crate) version: u64,
     pub(crate) id: Uuid,
@@ -78,39 +87,40 @@ impl Batch {
     /// stream as the database has it. A command that does not fit in any more comes back: it
     /// opens the next batch.
     pub(crate) fn offer(&mut self, job: Job, base: Cached, rules: &Rules<'_>) -> Option<Job> {
-        let stream = self.stream(&job, base);
+        let stream = self.stream(&job.stream, job.partition, base);
         let version = self.streams[stream].version;
         let outcome = match unmet(job.execute.expected, version) {
             Some(unmet) => Ok((Outcome::Unmet(unmet), None)),
-            None => decide(&job, &self.streams[stream], rules),
+            None => decide(&job.first(), &self.streams[stream], rules),
         };
         let (outcome, decided) = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
                 job.take_back();
-                job.fail(error);
+                job.fail(error, None);
                 return None;
             }
         };
         let Some(decided) = decided else {
-            self.commands.push(Command { job, stream, outcome, version });
+            let (has_events, others) = (false, Others::default());
+            self.commands.push(Command { job, stream, outcome, has_events, version, others });
             return None;
         };
-        if !self.fits(&decided) {
+        if !self.fits(decided.events.len(), decided.bytes) {
             return Some(job);
         }
         self.take(job, stream, outcome, decided);
         None
     }
-    fn stream(&mut self, job: &Job, base: Cached) -> usize {
-        if let Some(place) = self.places.get(&job.stream) {
+    fn stream(&mut self, key: &Arc<StreamRef>, partition: i32, base: Cached) -> usize {
+        if let Some(place) = self.places.get(key) {
             return *place;
         }
         let place = self.streams.len();
-        self.places.insert(job.stream.clone(), place);
+        self.places.insert(key.clone(), place);
         self.streams.push(Stream {
-            key: job.stream.clone(),
-            partition: job.partition,
+            key: key.clone(),
+            partition,
             version: base.version,
             state: base.state.clone(),
             bytes: base.bytes,
@@ -119,21 +129,26 @@ impl Batch {
         place
     }
     /// Anything fits into an empty batch: a large command goes alone.
-    fn fits(&self, decided: &Decision) -> bool {
+    fn fits(&self, events: usize, bytes: usize) -> bool {
         self.events.is_empty()
-            || (self.events.len() + decided.events.len() <= MOST_EVENTS
-                && self.bytes + decided.bytes <= MOST_BYTES)
+            || (self.events.len() + events <= MOST_EVENTS && self.bytes + bytes <= MOST_BYTES)
     }
     fn take(&mut self, job: Job, stream: usize, outcome: Outcome, decided: Decision) {
         let command = self.commands.len();
+        let version = self.evolved(stream, &decided);
+        let of_batch = |event| Event { command, stream, ..event };
+        self.events.extend(decided.events.into_iter().map(of_batch));
+        let (has_events, others) = (true, Others::default());
+        self.commands.push(Command { job, stream, outcome, has_events, version, others });
+    }
+    /// Brings a stream to where a decision takes it; answers its version there.
+    fn evolved(&mut self, stream: usize, decided: &Decision) -> u64 {
         let of = &mut self.streams[stream];
         of.version += decided.events.len() as u64;
-        of.state = decided.state;
+        of.state = decided.state.clone();
         of.bytes += decided.bytes;
         self.bytes += decided.bytes;
-        let version = of.version;
-        self.events.extend(decided.events.into_iter().map(|event| Event { command, ..event }));
-        self.commands.push(Command { job, stream, outcome, version });
+        of.version
     }
     /// The commands in the order they came.
     pub(crate) fn into_jobs(self) -> Vec<Job> {
@@ -158,12 +173,12 @@ struct Decision {
 }
 
 fn decide(
-    job: &Job,
+    asked: &Asked<'_>,
     stream: &Stream,
     rules: &Rules<'_>,
 ) -> Result<(Outcome, Option<Decision>), ExecuteError> {
-    let aggregate = rules.served.aggregates[job.aggregate].aggregate.as_ref();
-    let (command, at) = (&job.execute.command, &job.execute.at);
+    let aggregate = rules.served.aggregates[asked.aggregate].aggregate.as_ref();
+    let (command, at) = (asked.command, asked.at);
     let decided = catch_unwind(AssertUnwindSafe(|| aggregate.decide(&stream.state, command, at)));
     let decided = match decided {
         Ok(Ok(decided)) => decided,
@@ -182,9 +197,10 @@ fn decide(
     let mut events = Vec::with_capacity(decided.events.len());
     for (n, new) in decided.events.into_iter().enumerate() {
         let schema = &aggregate.events()[new.schema];
-        let schema_id = rules.schemas.own(job.aggregate, new.schema);
+        let schema_id = rules.schemas.own(asked.aggregate, new.schema);
         events.push(Event {
             command: 0,
+            stream: 0,
             ordinal: n as i32,
             version: stream.version + 1 + n as u64,
             id: event_id(at.command_id, n),

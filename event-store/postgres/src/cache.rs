@@ -1,5 +1,6 @@
 //! States of streams as they are in the database, kept by the one writer they belong to.
 
+use crate::snapshots::LastSnapshot;
 use foldstream_core::{AnyState, StreamRef};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,6 +16,16 @@ pub(crate) struct Cached {
     pub(crate) bytes: usize,
     /// Another writer appended to the stream since.
     pub(crate) stale: bool,
+    /// The snapshot that it was read from, or that was made of it.
+    pub(crate) snapshot: LastSnapshot,
+}
+
+impl Cached {
+    /// Before anything was read.
+    pub(crate) fn nothing(initial: AnyState) -> Self {
+        let snapshot = LastSnapshot::default();
+        Cached { version: 0, position: 0, state: initial, bytes: 0, stale: true, snapshot }
+    }
 }
 
 /// Tells about how many bytes a state takes.
@@ -96,7 +107,7 @@ mod tests {
         Arc::new(StreamRef::new("shop.carts", n.to_string()))
     }
     fn cached(bytes: usize) -> Cached {
-        Cached { version: 1, position: 1, state: Arc::new(()), bytes, stale: false }
+        Cached { version: 1, position: 1, bytes, stale: false, ..Cached::nothing(Arc::new(())) }
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub(crate) enum Class {
     Busy,
     /// Nothing was done; it took too long.
     Slow,
+    /// Nothing was done; the id of a command was used before.
+    Repeated,
     /// Nothing was done; something in the data is at fault.
     Data,
 }
@@ -101,6 +103,7 @@ pub(crate) fn class(error: &sqlx::Error) -> Class {
     match error.code() {
         "40001" | "40P01" => Class::Busy,
         "57014" | "55P03" => Class::Slow,
+        "23505" if error.constraint() == Some("events_once") => Class::Repeated,
         code if code.starts_with("53") || code.starts_with("57") || code.starts_with("25") => {
             Class::Busy
         }

@@ -15,6 +15,10 @@ pub struct Execute {
     pub command: AnyCommand,
     /// What must be so before it is decided.
     pub expected: Expected,
+    /// Whether it creates the aggregate. Its stream is then taken for empty at first and not read:
+    /// the append finds out whether it is, and only if not it is read and the command decided
+    /// again. Changes no verdict, only what it costs.
+    pub creates: bool,
     /// Time, actor and command id. The id must be another for every other request: a command whose
     /// id was applied before is not applied again, its first verdict is answered. For a request
     /// with an idempotency key, make it from scope, key and request hash.

@@ -1,7 +1,8 @@
 //! A command on its way through a writer.
 
-use crate::{Execute, ExecuteError, Executed};
-use foldstream_core::StreamRef;
+use crate::several::AcceptedPart;
+use crate::{Execute, ExecuteError, Executed, Expected};
+use foldstream_core::{AnyCommand, At, StreamRef};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,21 +48,79 @@ pub(crate) struct Job {
     pub(crate) conflicts: u8,
     /// Whether it was sent and nobody knows what became of it.
     pub(crate) unsettled: bool,
-    pub(crate) reply: oneshot::Sender<Result<Executed, ExecuteError>>,
+    /// Whether its id may have been used before: the append has to look.
+    pub(crate) repeats: bool,
+    /// The parts of a command over several streams after its first; none as a rule.
+    pub(crate) others: Vec<JobPart>,
+    pub(crate) reply: oneshot::Sender<Answer>,
     /// Until it is answered its key is in progress.
     pub(crate) key: Option<KeyInUse>,
 }
 
+/// One more stream of a command.
+pub(crate) struct JobPart {
+    /// The place of the aggregate.
+    pub(crate) aggregate: usize,
+    pub(crate) stream: Arc<StreamRef>,
+    pub(crate) partition: i32,
+    pub(crate) command: AnyCommand,
+    pub(crate) expected: Expected,
+    pub(crate) at: At,
+}
+
+impl JobPart {
+    fn asked(&self) -> Asked<'_> {
+        let JobPart { aggregate, stream, partition, command, expected, at } = self;
+        let (aggregate, partition, expected) = (*aggregate, *partition, *expected);
+        Asked { aggregate, stream, partition, command, expected, at }
+    }
+}
+
+/// What a job asks of one stream.
+pub(crate) struct Asked<'a> {
+    pub(crate) aggregate: usize,
+    pub(crate) stream: &'a Arc<StreamRef>,
+    pub(crate) partition: i32,
+    pub(crate) command: &'a AnyCommand,
+    pub(crate) expected: Expected,
+    pub(crate) at: &'a At,
+}
+
+/// What a job is answered.
+pub(crate) struct Answer {
+    pub(crate) result: Result<Executed, ExecuteError>,
+    /// The part that a refusal or an error is about, when it is about one.
+    pub(crate) part: Option<usize>,
+    /// What became of the streams after the first.
+    pub(crate) others: Vec<AcceptedPart>,
+}
+
 impl Job {
-    pub(crate) fn answer(self, answer: Result<Executed, ExecuteError>) {
+    /// Whether its stream may be taken for empty without a look: the append has not said otherwise.
+    pub(crate) fn probably_begins(&self) -> bool {
+        self.execute.creates && self.conflicts == 0 && !self.unsettled
+    }
+    /// What it asks of its first stream, as a rule the only one.
+    pub(crate) fn first(&self) -> Asked<'_> {
+        let Execute { command, expected, at, .. } = &self.execute;
+        let (stream, expected) = (&self.stream, *expected);
+        let (aggregate, partition) = (self.aggregate, self.partition);
+        Asked { aggregate, stream, partition, command, expected, at }
+    }
+    /// What it asks of each of its streams, in order.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = Asked<'_>> {
+        std::iter::once(self.first()).chain(self.others.iter().map(JobPart::asked))
+    }
+    pub(crate) fn answer(self, answer: Answer) {
         drop(self.key);
         // A caller that hung up does not hear it; what was done is done.
         let _ = self.reply.send(answer);
     }
-    /// It cannot be decided; what an earlier try of unknown outcome did, nobody knows.
-    pub(crate) fn fail(self, error: ExecuteError) {
+    /// It cannot be decided, because of this part of it when there is one to blame; what an earlier
+    /// try of unknown outcome did, nobody knows.
+    pub(crate) fn fail(self, error: ExecuteError, part: Option<usize>) {
         let error = if self.unsettled { ExecuteError::OutcomeUnknown } else { error };
-        self.answer(Err(error));
+        self.answer(Answer::error(error, part));
     }
     /// Whether somebody can still use its answer.
     pub(crate) fn is_wanted(&self, now: Instant) -> bool {
@@ -75,6 +134,13 @@ impl Job {
         if !self.unsettled {
             self.phase.take_back();
         }
+    }
+}
+
+impl Answer {
+    /// No verdict; because of this part when there is one to blame.
+    pub(crate) fn error(error: ExecuteError, part: Option<usize>) -> Self {
+        Answer { result: Err(error), part, others: Vec::new() }
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) struct Metrics {
     pub(crate) pending: IntGauge,
     /// How long the oldest of them has waited.
     pub(crate) oldest: Gauge,
+    /// The code of its state.
+    pub(crate) state: IntGauge,
     /// How long callers waited for a connection.
     pub(crate) pool_wait: Histogram,
 }
@@ -38,6 +40,10 @@ impl Metrics {
                 "outbox_oldest_age_seconds",
                 "Age of the oldest event that waits for the relay.",
             ))?,
+            state: IntGauge::with_opts(opts(
+                "outbox_state",
+                "0 well, 1 filling: the relay falls behind, 2 full: commands are refused.",
+            ))?,
             pool_wait: histogram(
                 Opts::new("db_pool_wait_seconds", "Time spent waiting for a database connection.")
                     .const_label("pool", service),
@@ -51,6 +57,7 @@ impl Metrics {
         registry.register(Box::new(self.conflicts.clone()))?;
         registry.register(Box::new(self.pending.clone()))?;
         registry.register(Box::new(self.oldest.clone()))?;
+        registry.register(Box::new(self.state.clone()))?;
         registry.register(Box::new(self.pool_wait.clone()))
     }
 }

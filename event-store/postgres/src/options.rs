@@ -13,6 +13,8 @@ pub struct StoreOptions {
     pub partitions: i32,
     /// How many tasks append, each on a connection of its own.
     pub writers: usize,
+    /// Whether states are kept as snapshots, for aggregates that ask for it.
+    pub snapshots: bool,
     /// What names this process in leases; a process id of its own is added.
     pub owner: String,
     /// How long things may take.
@@ -34,6 +36,7 @@ impl StoreOptions {
             service: service.into(),
             partitions: 8,
             writers: 2,
+            snapshots: true,
             owner: "relay".into(),
             timings: Timings::default(),
             limits: Limits::default(),
@@ -76,7 +79,7 @@ impl Default for Timings {
 pub struct Limits {
     /// Commands that wait for one writer; more are refused as overload.
     pub queue: usize,
-    /// States kept in memory, over all writers.
+    /// States kept in memory, over all writers; 0 keeps none.
     pub cached_states: usize,
     /// Bytes of states kept in memory, over all writers; about twice their size as JSON each.
     pub cached_bytes: usize,
@@ -84,9 +87,12 @@ pub struct Limits {
     pub event_bytes: usize,
     /// All data of one command.
     pub command_bytes: usize,
-    /// Events that wait for the relay; past it commands are refused, past half of it the log warns.
+    /// Events that wait for the relay; past it the log warns and the state of the backlog says so.
+    pub backlog_warning: u64,
+    /// Events that wait for the relay; past it commands are refused.
     pub backlog_events: u64,
-    /// Age of the oldest event that waits for the relay; past it commands are refused.
+    /// Age of the oldest event that waits for the relay; past it commands are refused. `None`
+    /// bounds only their number.
     pub backlog_age: Option<Duration>,
     /// Connections for everything but appends.
     pub connections: u32,
@@ -100,8 +106,9 @@ impl Default for Limits {
             cached_bytes: 24 << 20,
             event_bytes: 1_000_000,
             command_bytes: 16 << 20,
+            backlog_warning: 50_000,
             backlog_events: 1_000_000,
-            backlog_age: None,
+            backlog_age: Some(Duration::from_secs(60 * 60)),
             connections: 4,
         }
     }

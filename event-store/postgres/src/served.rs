@@ -1,5 +1,5 @@
 use crate::StoreError;
-use foldstream_core::{AnyAggregate, StreamRef, TopicPartition, partition_of};
+use foldstream_core::{AnyAggregate, SnapshotPolicy, StreamRef, TopicPartition, partition_of};
 use std::sync::Arc;
 
 /// The aggregates of the service with their topics.
@@ -12,12 +12,20 @@ pub(crate) struct Served {
 pub(crate) struct ServedAggregate {
     pub(crate) topic: String,
     pub(crate) aggregate: Arc<dyn AnyAggregate>,
+    /// `None` when it asks for none, or they are switched off.
+    pub(crate) snapshots: Option<SnapshotPolicy>,
 }
 
 impl Served {
-    pub(crate) fn new(app: &str, partitions: i32, all: Vec<Arc<dyn AnyAggregate>>) -> Self {
+    pub(crate) fn new(
+        app: &str,
+        partitions: i32,
+        all: Vec<Arc<dyn AnyAggregate>>,
+        snapshots: bool,
+    ) -> Self {
         let of = |aggregate: Arc<dyn AnyAggregate>| ServedAggregate {
             topic: format!("{app}.{}", aggregate.name()),
+            snapshots: aggregate.snapshots().filter(|_| snapshots),
             aggregate,
         };
         Served { aggregates: all.into_iter().map(of).collect(), partitions }

@@ -1,40 +1,47 @@
 //! Answering the commands of a batch once the database has spoken.
 
 use crate::append::{Applied, Place, Reply, Stored};
-use crate::batch::{Batch, Command, Event, Outcome, Stream, short_name};
+use crate::batch::{Batch, Command, Event, Others, Outcome, Stream, short_name};
 use crate::cache::{Cache, Cached};
-use crate::jobs::Job;
+use crate::jobs::{Answer, Job};
+use crate::planted::{Fault, is_refusal, planted};
+use crate::several::{AcceptedPart, KeptVerdict};
+use crate::writer::Shared;
 use crate::{EventRef, ExecuteError, Executed, Verdict};
 use foldstream_core::{ConsistencyToken, StreamRef, TopicPartition, Uuid};
-use std::collections::HashMap;
 
 /// A command is decided again so often before it gives up.
 const TRIES: u8 = 3;
 
 /// Answers what can be answered, brings the cache up to date, and returns the commands to decide
 /// again, in the order they came.
-pub(crate) fn settle(batch: Batch, reply: &Reply, store: Uuid, cache: &mut Cache) -> Vec<Job> {
-    let positions = positions(&batch, reply);
-    remember(&batch, reply, &positions, cache);
-    let mut last: HashMap<usize, u64> = HashMap::new();
-    for (event, position) in batch.events.iter().zip(&positions) {
-        last.insert(event.command, *position);
-    }
+pub(crate) fn settle(batch: Batch, reply: &Reply, common: &Shared, cache: &mut Cache) -> Vec<Job> {
+    let (positions, store) = (positions(&batch, reply), common.store_id);
+    remember(&batch, reply, &positions, common, cache);
+    let mut events = batch.events.iter().zip(&positions).peekable();
     let mut reached: Vec<u64> = batch.streams.iter().map(|s| s.base.position).collect();
     let mut again = Vec::new();
     for (place, command) in batch.commands.into_iter().enumerate() {
-        if let Some(position) = last.get(&place) {
-            reached[command.stream] = *position;
+        while let Some((event, position)) = events.next_if(|(event, _)| event.command == place) {
+            reached[event.stream] = *position;
         }
-        let stream = &batch.streams[command.stream];
         if let Some(stored) = reply.stored.get(&place) {
-            answer_stored(command.job, stored, store);
+            answer_stored(command.job, stored, reply.stored_others.get(&place), store);
         } else if let Some(events) = reply.applied.get(&place) {
-            answer_applied(command.job, events, store);
-        } else if reply.failed.contains(&command.stream) {
+            answer_applied(command, events, store);
+        } else if reply.failed.contains(&command.stream)
+            && !(planted(Fault::StaleRejection) && is_refusal(&command.outcome))
+        {
             again.extend(try_again(command, reply));
         } else {
-            let token = token(store, &stream.key, stream.partition, reached[command.stream]);
+            let of = |place: usize| {
+                let stream = &batch.streams[place];
+                token_at(store, &stream.key, stream.partition, reached[place])
+            };
+            let mut token = of(command.stream);
+            for other in &command.others.streams {
+                token.merge(&of(*other));
+            }
             answer(command, token);
         }
     }
@@ -45,9 +52,8 @@ pub(crate) fn settle(batch: Batch, reply: &Reply, store: Uuid, cache: &mut Cache
 fn positions(batch: &Batch, reply: &Reply) -> Vec<u64> {
     let mut next = reply.heads.clone();
     let mut position = |event: &Event| {
-        let place = batch.commands[event.command].stream;
-        let stream = &batch.streams[place];
-        if reply.failed.contains(&place) {
+        let stream = &batch.streams[event.stream];
+        if reply.failed.contains(&event.stream) {
             return 0;
         }
         let at = TopicPartition::new(stream.key.topic.clone(), stream.partition);
@@ -58,14 +64,16 @@ fn positions(batch: &Batch, reply: &Reply) -> Vec<u64> {
     batch.events.iter().map(&mut position).collect()
 }
 
-fn remember(batch: &Batch, reply: &Reply, positions: &[u64], cache: &mut Cache) {
+fn remember(batch: &Batch, reply: &Reply, positions: &[u64], common: &Shared, cache: &mut Cache) {
     let mut reached: Vec<u64> = batch.streams.iter().map(|s| s.base.position).collect();
     for (event, position) in batch.events.iter().zip(positions) {
-        reached[batch.commands[event.command].stream] = *position;
+        reached[event.stream] = *position;
     }
     for (place, stream) in batch.streams.iter().enumerate() {
         if !reply.failed.contains(&place) {
-            cache.put(stream.key.clone(), after(stream, reached[place]));
+            let mut cached = after(stream, reached[place]);
+            common.keeper.offer(&common.reader.served, &stream.key, &mut cached);
+            cache.put(stream.key.clone(), cached);
             continue;
         }
         // A version below ours is none that we have seen committed: start from nothing.
@@ -84,64 +92,88 @@ fn after(stream: &Stream, position: u64) -> Cached {
         state: stream.state.clone(),
         bytes: stream.bytes,
         stale: false,
+        snapshot: stream.base.snapshot,
     }
 }
 
-fn token(store: Uuid, stream: &StreamRef, partition: i32, position: u64) -> ConsistencyToken {
+fn token_at(store: Uuid, stream: &StreamRef, partition: i32, position: u64) -> ConsistencyToken {
     if position == 0 {
         return ConsistencyToken::default();
     }
     let at = TopicPartition::new(stream.topic.clone(), partition);
     ConsistencyToken::at(store, at, position, stream.clone())
 }
-fn token_of(store: Uuid, place: &Place) -> ConsistencyToken {
-    token(store, &place.stream, place.partition, place.position)
+fn token_of<'a>(store: Uuid, places: impl Iterator<Item = &'a Place>) -> ConsistencyToken {
+    let mut token = ConsistencyToken::default();
+    for place in places {
+        token.merge(&token_at(store, &place.stream, place.partition, place.position));
+    }
+    token
 }
 
 fn answer(command: Command, token: ConsistencyToken) {
-    let answer = match command.outcome {
+    let result = match command.outcome {
         Outcome::Verdict(verdict) => Ok(Executed { verdict, token, replayed: false }),
         Outcome::Unmet(error) => Err(error),
     };
-    command.job.answer(answer);
+    let Others { part, accepted, .. } = command.others;
+    command.job.answer(Answer { result, part, others: accepted });
 }
 
-fn answer_stored(job: Job, stored: &Stored, store: Uuid) {
+fn answer_stored(job: Job, stored: &Stored, others: Option<&Vec<Place>>, store: Uuid) {
     if !stored.same {
-        job.answer(Err(ExecuteError::KeyReused));
+        job.answer(Answer::error(ExecuteError::KeyReused, None));
         return;
     }
-    let token = stored.place.as_ref().map(|place| token_of(store, place)).unwrap_or_default();
+    let token = token_of(store, stored.place.iter().chain(others.into_iter().flatten()));
+    let KeptVerdict { verdict, part, others } = stored.kept.clone();
     // The verdict of a try of ours, of which nobody knew whether it had reached the database, is
     // no replay.
     let replayed = !job.unsettled;
-    job.answer(Ok(Executed { verdict: stored.verdict.clone(), token, replayed }));
+    job.answer(Answer { result: Ok(Executed { verdict, token, replayed }), part, others });
 }
 
-fn answer_applied(job: Job, events: &[Applied], store: Uuid) {
-    let (Some(last), true) = (events.last(), events.iter().all(|e| e.place.stream == *job.stream))
-    else {
+/// The key of the command ran out, or it had none: its events tell what became of it.
+fn answer_applied(command: Command, events: &[Applied], store: Uuid) {
+    let Command { job, version, others, .. } = command;
+    if !events.iter().all(|e| job.streams().any(|asked| **asked.stream == e.place.stream)) {
         let detail = "the command id was used with another stream";
-        job.answer(Err(ExecuteError::Broken(detail.into())));
+        job.answer(Answer::error(ExecuteError::Broken(detail.into()), None));
         return;
+    }
+    // A part without events led to nothing then; its version is at least as it is now.
+    let of = |stream: &StreamRef, unchanged: u64| {
+        let own = events.iter().filter(|event| event.place.stream == *stream);
+        let refs: Vec<EventRef> = own
+            .map(|event| EventRef {
+                id: event.id,
+                name: short_name(&event.event_type).to_owned(),
+                version: event.version,
+            })
+            .collect();
+        (refs.last().map_or(unchanged, |last| last.version), refs)
     };
-    let refs = events.iter().map(|event| EventRef {
-        id: event.id,
-        name: short_name(&event.event_type).to_owned(),
-        version: event.version,
-    });
-    let verdict = Verdict::Accepted { version: last.version, events: refs.collect() };
-    let (token, replayed) = (token_of(store, &last.place), !job.unsettled);
-    job.answer(Ok(Executed { verdict, token, replayed }));
+    let (version, refs) = of(&job.stream, version);
+    let verdict = Verdict::Accepted { version, events: refs };
+    let other = |AcceptedPart { stream, version, .. }: AcceptedPart| {
+        let (version, events) = of(&stream, version);
+        AcceptedPart { stream, version, events }
+    };
+    let others = others.accepted.into_iter().map(other).collect();
+    let token = token_of(store, events.iter().map(|event| &event.place));
+    let result = Ok(Executed { verdict, token, replayed: !job.unsettled });
+    job.answer(Answer { result, part: None, others });
 }
 
 fn try_again(command: Command, reply: &Reply) -> Option<Job> {
-    let mut job = command.job;
-    if reply.stale.contains_key(&command.stream) {
+    let (mut job, Others { streams, .. }) = (command.job, command.others);
+    let mut streams = std::iter::once(command.stream).chain(streams);
+    let stale = streams.position(|stream| reply.stale.contains_key(&stream));
+    if stale.is_some() {
         job.conflicts += 1;
     }
     if job.conflicts > TRIES {
-        job.answer(Err(ExecuteError::Contended));
+        job.answer(Answer::error(ExecuteError::Contended, stale));
         return None;
     }
     Some(job)

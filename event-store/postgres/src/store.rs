@@ -1,13 +1,14 @@
 use crate::backlog::LastBacklog;
 use crate::connection::{Connections, in_time, options};
-use crate::jobs::{Job, KeyInUse, KeysInUse, Phase};
+use crate::jobs::{Answer, Job, JobPart, KeyInUse, KeysInUse, Phase};
 use crate::metrics::Metrics;
 use crate::reading::Reader;
 use crate::schemas::Schemas;
 use crate::served::Served;
+use crate::snapshots::{self, Keeper, Offer};
 use crate::upkeep;
 use crate::writer::{Shared, Writer};
-use crate::{Backlog, Execute, ExecuteError, Executed, HistoryEntry, MissingSchema};
+use crate::{Backlog, BacklogState, Execute, ExecuteError, Executed, HistoryEntry, MissingSchema};
 use crate::{PostgresOutbox, StoreError, StoreOptions, Until, outbox};
 use foldstream_core::{AnyAggregate, AnyState, Head, Invalid, StreamRef, TopicPartition, Uuid};
 use std::collections::hash_map::DefaultHasher;
@@ -64,12 +65,14 @@ impl EventStore {
             &options.timings,
             metrics.pool_wait.clone(),
         );
-        let served = Served::new(&options.app, options.partitions, aggregates);
+        let (app, snapshots) = (&options.app, options.snapshots);
+        let served = Served::new(app, options.partitions, aggregates, snapshots);
         let store_id = introduce(&connections, &options, &served).await?;
         let reader = Reader { connections, served, schemas: Schemas::default() };
         reader.schemas.load(&reader.connections, &reader.served).await?;
         // Last: who opens again after a failure would find them registered.
         metrics.register(registry)?;
+        let (keeper, offers) = Keeper::new();
         let common = Arc::new(Shared {
             store_id,
             connect,
@@ -78,11 +81,17 @@ impl EventStore {
             reader: Arc::new(reader),
             metrics,
             appended: watch::Sender::new(0),
+            keeper,
         });
-        Ok(Self::start(common, options.writers.max(1), options.owner))
+        Ok(Self::start(common, offers, options.writers.max(1), options.owner))
     }
 
-    fn start(common: Arc<Shared>, writers: usize, owner: String) -> Self {
+    fn start(
+        common: Arc<Shared>,
+        offers: mpsc::Receiver<Offer>,
+        writers: usize,
+        owner: String,
+    ) -> Self {
         let (stop, backlog) = (CancellationToken::new(), Arc::new(LastBacklog::default()));
         let mut tasks = JoinSet::new();
         let mut senders = Vec::with_capacity(writers);
@@ -93,6 +102,7 @@ impl EventStore {
         }
         tasks.spawn(upkeep::watch_backlog(common.clone(), backlog.clone(), stop.clone()));
         tasks.spawn(upkeep::prune(common.clone(), stop.clone()));
+        tasks.spawn(snapshots::keep(common.clone(), offers, stop.clone()));
         // Dropping a set ends its tasks: a writer would lose its commands in mid-commit.
         let inner = Inner {
             common,
@@ -143,15 +153,38 @@ impl EventStore {
     /// # Errors
     /// See [`ExecuteError`]; a rejection by the aggregate is no error but a verdict.
     pub async fn execute(&self, execute: Execute) -> Result<Executed, ExecuteError> {
+        let place = self.place(execute.aggregate, &execute.stream_id)?;
+        let (aggregate, stream, partition) = place;
+        self.run(execute, aggregate, stream, partition, Vec::new()).await?.result
+    }
+
+    /// Where an aggregate's stream belongs: the place of its type, the stream, its partition.
+    pub(crate) fn place(
+        &self,
+        aggregate: &str,
+        stream_id: &str,
+    ) -> Result<(usize, Arc<StreamRef>, i32), ExecuteError> {
+        let served = &self.inner.common.reader.served;
+        let unknown = || ExecuteError::Broken(format!("no aggregate `{aggregate}` here"));
+        let place = served.named(aggregate).ok_or_else(unknown)?;
+        let stream = StreamRef::new(served.aggregates[place].topic.clone(), stream_id);
+        let partition = served.partition(&stream);
+        Ok((place, Arc::new(stream), partition))
+    }
+
+    /// Sends a command to its writer and waits for its answer.
+    pub(crate) async fn run(
+        &self,
+        execute: Execute,
+        aggregate: usize,
+        stream: Arc<StreamRef>,
+        partition: i32,
+        others: Vec<JobPart>,
+    ) -> Result<Answer, ExecuteError> {
         let (common, backlog) = (&self.inner.common, self.backlog());
-        let too_old = common.limits.backlog_age.is_some_and(|most| backlog.oldest > most);
-        if backlog.events > common.limits.backlog_events || too_old {
+        if backlog.state(&common.limits) == BacklogState::Full {
             return Err(ExecuteError::OutboxFull);
         }
-        let served = &common.reader.served;
-        let aggregate = served.named(execute.aggregate).ok_or_else(|| {
-            ExecuteError::Broken(format!("no aggregate `{}` here", execute.aggregate))
-        })?;
         let key = match &execute.idempotency {
             Some(key) => Some(
                 KeyInUse::take(&self.inner.keys, &key.scope, &key.key)
@@ -159,9 +192,6 @@ impl EventStore {
             ),
             None => None,
         };
-        let topic = served.aggregates[aggregate].topic.clone();
-        let stream = Arc::new(StreamRef::new(topic, execute.stream_id.clone()));
-        let partition = served.partition(&stream);
         let deadline = Instant::now() + execute.deadline;
         let (phase, (reply, answer)) = (Arc::new(Phase::default()), oneshot::channel());
         self.send(Job {
@@ -173,6 +203,8 @@ impl EventStore {
             phase: phase.clone(),
             conflicts: 0,
             unsettled: false,
+            repeats: false,
+            others,
             reply,
             key,
         })?;
@@ -182,7 +214,7 @@ impl EventStore {
             Ok(Err(_)) | Err(_) => None,
         };
         match answer {
-            Some(answer) => answer,
+            Some(answer) => Ok(answer),
             None if phase.abandon() => {
                 Err(ExecuteError::Unavailable("the deadline passed, nothing was done".into()))
             }
@@ -238,13 +270,18 @@ impl EventStore {
     pub fn backlog(&self) -> Backlog {
         self.inner.backlog.get()
     }
+    /// What that means for commands, under the limits of this store.
+    pub fn backlog_state(&self) -> BacklogState {
+        self.backlog().state(&self.inner.common.limits)
+    }
     /// Measures what waits for the relay now.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn measure_backlog(&self) -> Result<Backlog, StoreError> {
         let common = &self.inner.common;
-        self.inner.backlog.measure(&common.reader.connections, &common.metrics).await
+        let connections = &common.reader.connections;
+        self.inner.backlog.measure(connections, &common.metrics, &common.limits).await
     }
     /// Whether the database answers; for readiness.
     ///
@@ -257,6 +294,10 @@ impl EventStore {
         in_time(self.inner.common.timings.connect, call).await?;
         connection.give_back();
         Ok(())
+    }
+    /// What reads of this store go through.
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.inner.common.reader
     }
     /// The outbox: this store as the relay sees it. Each call makes another owner of leases.
     pub fn outbox(&self) -> PostgresOutbox {

@@ -1,10 +1,10 @@
 //! What a store does by itself: it measures the backlog while there is one, and removes verdicts
 //! that ran out.
 
-use crate::StoreError;
-use crate::backlog::LastBacklog;
+use crate::backlog::{Backlog, BacklogState, LastBacklog};
 use crate::connection::{Connections, in_time};
 use crate::writer::Shared;
+use crate::{Limits, StoreError};
 use std::sync::Arc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 /// Rows removed by one statement.
 const SLICE: i64 = 1_000;
 
-/// Without a signal, another process may have appended: one look in so many.
-const RARELY: u32 = 10;
+/// Without a signal, another process may have appended: while nothing waits, every so many looks
+/// are left out. Few, for the figures must be true when they are next scraped.
+const RARELY: u32 = 2;
 
 /// Measures the backlog until cancelled: each second while something waits, else when something
-/// was appended, or rarely.
+/// was appended, or a little more rarely.
 pub(crate) async fn watch_backlog(
     common: Arc<Shared>,
     backlog: Arc<LastBacklog>,
@@ -24,21 +25,17 @@ pub(crate) async fn watch_backlog(
 ) {
     let mut appended = common.appended.subscribe();
     let watch = async {
-        let soft = common.limits.backlog_events / 2;
-        let mut was_above = false;
+        let mut told = BacklogState::Well;
         loop {
-            let connections = &common.reader.connections;
-            let waits = match backlog.measure(connections, &common.metrics).await {
+            let (connections, limits) = (&common.reader.connections, &common.limits);
+            let waits = match backlog.measure(connections, &common.metrics, limits).await {
                 Ok(measured) => {
-                    let is_above = measured.events > soft;
-                    if is_above && !was_above {
-                        tracing::warn!(events = measured.events, "the relay falls behind");
-                    }
-                    was_above = is_above;
+                    told = tell(told, measured, limits);
                     measured.events > 0
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the backlog cannot be measured");
+                    backlog.age(common.timings.backlog, &common.metrics, limits);
                     true
                 }
             };
@@ -55,6 +52,42 @@ pub(crate) async fn watch_backlog(
         () = stop.cancelled() => {}
         () = watch => {}
     }
+}
+
+/// Says it once when a bound is crossed, and once when all is well again: below half of the soft
+/// bound, or a backlog that wavers about it would fill the log.
+fn tell(told: BacklogState, measured: Backlog, limits: &Limits) -> BacklogState {
+    let Backlog { events, oldest } = measured;
+    let state = measured.state(limits);
+    match (told, state) {
+        (BacklogState::Well | BacklogState::Filling, BacklogState::Full) => {
+            tracing::error!(
+                events,
+                ?oldest,
+                "too many events wait for the relay: commands are refused"
+            );
+        }
+        (BacklogState::Well, BacklogState::Filling) => {
+            tracing::warn!(events, ?oldest, "the relay falls behind");
+        }
+        (BacklogState::Full, BacklogState::Filling) => {
+            tracing::warn!(
+                events,
+                ?oldest,
+                "the relay still is behind, but commands are taken again"
+            );
+        }
+        (BacklogState::Filling, BacklogState::Well) if events > limits.backlog_warning / 2 => {
+            return told;
+        }
+        (BacklogState::Filling | BacklogState::Full, BacklogState::Well) => {
+            tracing::info!(events, "the relay has caught up");
+        }
+        (BacklogState::Well, BacklogState::Well)
+        | (BacklogState::Filling, BacklogState::Filling)
+        | (BacklogState::Full, BacklogState::Full) => {}
+    }
+    state
 }
 
 /// Removes verdicts that ran out, in slices, until cancelled.

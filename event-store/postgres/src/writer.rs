@@ -4,20 +4,25 @@
 use crate::append::{append, understand};
 use crate::batch::{Batch, Rules};
 use crate::cache::{Cache, Cached};
-use crate::connection::{Class, class, connect, in_time};
-use crate::jobs::Job;
+use crate::connection::{Class, class};
+use crate::jobs::{Answer, Asked, Job};
 use crate::metrics::Metrics;
-use crate::reading::{PAGE, Reader, Wanted, evolve, read_wanted};
+use crate::planted::{Fault, answer_before_commit, look_up, planted};
+use crate::reading::Reader;
 use crate::settle::settle;
-use crate::{ExecuteError, Limits, StoreError, Timings};
+use crate::snapshots::Keeper;
+use crate::{ExecuteError, Limits, Timings};
 use foldstream_core::{AnyState, StreamRef, Uuid};
+use loading::{States, chain};
 use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
+
+mod loading;
 
 /// A batch is made of no more commands.
 const MOST_COMMANDS: usize = 1_000;
@@ -34,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Counts appends; the relay of this process waits for it to change.
     pub(crate) appended: watch::Sender<u64>,
+    /// Takes states to be kept as snapshots.
+    pub(crate) keeper: Keeper,
 }
 
 pub(crate) struct Writer {
@@ -45,6 +52,8 @@ pub(crate) struct Writer {
     parts: Vec<usize>,
     cache: Cache,
     connection: Option<PgConnection>,
+    /// When the connection answered last.
+    answered: Instant,
     pause: Duration,
 }
 
@@ -71,7 +80,16 @@ impl Writer {
         let (states, bytes) = (share(limits.cached_states), share(limits.cached_bytes));
         let cache = Cache::new(states, bytes, Box::new(weigh));
         let (pending, parts) = (VecDeque::new(), Vec::new());
-        Writer { common, queue, pending, parts, cache, connection: None, pause: PAUSE.0 }
+        Writer {
+            common,
+            queue,
+            pending,
+            parts,
+            cache,
+            connection: None,
+            answered: Instant::now(),
+            pause: PAUSE.0,
+        }
     }
 
     /// Appends until nobody can send commands any more.
@@ -173,18 +191,22 @@ impl Writer {
         let mut batch = Batch::default();
         let mut jobs = jobs.into_iter();
         while let Some(job) = jobs.next() {
-            let base = match states.get(&job.stream) {
-                Some(Ok(cached)) => cached.clone(),
-                Some(Err(broken)) => {
-                    job.fail(ExecuteError::Broken(broken.clone()));
+            let base = match base(states, &job.stream) {
+                Ok(base) => base,
+                Err(broken) => {
+                    job.fail(broken, None);
                     continue;
                 }
-                None => continue,
             };
             if !job.send() {
                 continue; // its caller waits no longer
             }
-            if let Some(job) = batch.offer(job, base, &rules) {
+            let come_back = if job.others.is_empty() {
+                batch.offer(job, base, &rules)
+            } else {
+                offer_all(&mut batch, job, states, &rules)
+            };
+            if let Some(job) = come_back {
                 job.take_back();
                 return (batch, std::iter::once(job).chain(jobs).collect());
             }
@@ -192,10 +214,13 @@ impl Writer {
         (batch, Vec::new())
     }
 
-    async fn append(&mut self, batch: Batch) -> Round {
+    async fn append(&mut self, mut batch: Batch) -> Round {
         let Some(mut connection) = self.connection.take() else {
             return Round::Later(batch.into_jobs());
         };
+        if planted(Fault::AnswerBeforeCommit) {
+            answer_before_commit(&mut batch);
+        }
         let keep = self.common.timings.idempotency;
         let call = append(&mut connection, &batch, keep);
         let rows = match timeout(self.common.timings.call, call).await {
@@ -205,6 +230,9 @@ impl Writer {
                 // A broken connection is dropped.
                 self.connection = (class != Class::Broken).then_some(connection);
                 tracing::warn!(?class, error = %error, "an append failed");
+                if class == Class::Broken && planted(Fault::LookUp) {
+                    return Round::Again(look_up(&self.common, batch.into_jobs()).await);
+                }
                 return failed(batch.into_jobs(), class, &error);
             }
             Err(_) => {
@@ -213,12 +241,13 @@ impl Writer {
             }
         };
         self.connection = Some(connection);
+        self.answered = Instant::now();
         let reply = match understand(&batch, rows) {
             Ok(reply) => reply,
             Err(error) => {
                 tracing::error!(%error, "the answer to an append is not understood");
                 for job in batch.into_jobs() {
-                    job.answer(Err(ExecuteError::OutcomeUnknown));
+                    job.answer(Answer::error(ExecuteError::OutcomeUnknown, None));
                 }
                 return Round::Again(Vec::new());
             }
@@ -227,7 +256,32 @@ impl Writer {
         if !batch.events.is_empty() {
             self.common.appended.send_modify(|count| *count = count.wrapping_add(1));
         }
-        Round::Again(settle(batch, &reply, self.common.store_id, &mut self.cache))
+        Round::Again(settle(batch, &reply, &self.common, &mut self.cache))
+    }
+}
+
+/// What a stream's decisions build on.
+fn base(states: &States, stream: &Arc<StreamRef>) -> Result<Cached, ExecuteError> {
+    match states.get(stream) {
+        Some(Ok(cached)) => Ok(cached.clone()),
+        Some(Err(broken)) => Err(ExecuteError::Broken(broken.clone())),
+        None => Err(ExecuteError::Broken("a stream that was not read".into())),
+    }
+}
+
+/// As [`Batch::offer`], for a command over several streams.
+fn offer_all(batch: &mut Batch, job: Job, states: &States, rules: &Rules<'_>) -> Option<Job> {
+    let read = |(part, asked): (usize, Asked<'_>)| {
+        base(states, asked.stream).map_err(|broken| (part, broken))
+    };
+    let bases: Result<Vec<Cached>, _> = job.streams().enumerate().map(read).collect();
+    match bases {
+        Ok(bases) => batch.offer_all(job, bases, rules),
+        Err((part, broken)) => {
+            job.take_back();
+            job.fail(broken, Some(part));
+            None
+        }
     }
 }
 
@@ -238,15 +292,21 @@ fn failed(mut jobs: Vec<Job>, class: Class, error: &sqlx::Error) -> Round {
         Class::Busy => Round::Later(jobs),
         Class::Slow if jobs.len() == 1 => Round::Later(jobs),
         Class::Slow => Round::Halves(jobs),
-        Class::Data if jobs.len() == 1 => {
-            for job in jobs.drain(..) {
-                tracing::error!(stream = ?job.stream, %error, "the database refuses a command");
-                let detail = "the database refuses the events of this command";
-                job.fail(ExecuteError::Broken(detail.into()));
+        Class::Repeated if !jobs.iter().all(|job| job.repeats) => {
+            for job in &mut jobs {
+                job.repeats = true;
             }
             Round::Again(jobs)
         }
-        Class::Data => Round::Halves(jobs),
+        Class::Data | Class::Repeated if jobs.len() == 1 => {
+            for job in jobs.drain(..) {
+                tracing::error!(stream = ?job.stream, %error, "the database refuses a command");
+                let detail = "the database refuses the events of this command";
+                job.fail(ExecuteError::Broken(detail.into()), None);
+            }
+            Round::Again(jobs)
+        }
+        Class::Data | Class::Repeated => Round::Halves(jobs),
     }
 }
 
@@ -257,124 +317,4 @@ fn unknown(mut jobs: Vec<Job>, in_halves: bool) -> Round {
         job.unsettled = true;
     }
     if in_halves && jobs.len() > 1 { Round::Halves(jobs) } else { Round::Later(jobs) }
-}
-
-/// The states that the commands of a round build on; those that cannot be read say why not.
-type States = HashMap<Arc<StreamRef>, Result<Cached, String>>;
-
-impl Writer {
-    async fn connected(&mut self) -> Result<&mut PgConnection, StoreError> {
-        if self.connection.is_none() {
-            let options = &self.common.connect;
-            self.connection = Some(connect(options, self.common.timings.connect).await?);
-        }
-        self.connection.as_mut().ok_or(StoreError::Unavailable(None))
-    }
-
-    async fn states(&mut self, jobs: &[Job]) -> Result<States, StoreError> {
-        // Also when nothing is to be read: what is decided must be sent.
-        self.connected().await?;
-        let mut states = States::new();
-        let mut wanted = Vec::new();
-        for job in jobs {
-            if states.contains_key(&job.stream) {
-                continue;
-            }
-            let known = self.cache.get(&job.stream).map(|cached| cached.clone());
-            let aggregate = &self.common.reader.served.aggregates[job.aggregate].aggregate;
-            let cached = known.unwrap_or_else(|| Cached {
-                version: 0,
-                position: 0,
-                state: aggregate.initial(),
-                bytes: 0,
-                stale: true,
-            });
-            if cached.stale {
-                wanted.push((
-                    job.aggregate,
-                    Wanted { stream: job.stream.clone(), after: cached.version },
-                ));
-            }
-            states.insert(job.stream.clone(), Ok(cached));
-        }
-        self.read(wanted, &mut states).await?;
-        Ok(states)
-    }
-
-    /// Reads on from where each state stands, until all are at their ends.
-    async fn read(
-        &mut self,
-        mut wanted: Vec<(usize, Wanted)>,
-        states: &mut States,
-    ) -> Result<(), StoreError> {
-        while !wanted.is_empty() {
-            let (aggregates, streams): (Vec<usize>, Vec<Wanted>) = wanted.into_iter().unzip();
-            let within = self.common.timings.call;
-            let connection = self.connected().await?;
-            let rows = in_time(within, read_wanted(connection, &streams)).await?;
-            let mut counts = vec![0; streams.len()];
-            for (place, row) in rows {
-                let Some(wanted) = streams.get(place) else { continue };
-                counts[place] += 1;
-                let Some(state) = states.get_mut(&wanted.stream) else { continue };
-                let Ok(cached) = state else { continue };
-                let (bytes, aggregates) = (row.data.len(), &aggregates);
-                let reader = &self.common.reader;
-                let aggregate = &reader.served.aggregates[aggregates[place]].aggregate;
-                let record = match reader.record(row).await {
-                    Err(error @ StoreError::Unavailable(_)) => return Err(error),
-                    other => other,
-                };
-                let evolved = record.and_then(|record| {
-                    let next = evolve(aggregate.as_ref(), cached.state.clone(), &record)?;
-                    Ok((record, next))
-                });
-                match evolved {
-                    Ok((record, next)) => {
-                        cached.state = next;
-                        cached.version = record.version;
-                        cached.position = record.position;
-                        cached.bytes += bytes;
-                    }
-                    Err(error) => *state = Err(chain(&error)),
-                }
-            }
-            wanted = self.not_at_their_ends(aggregates, streams, &counts, states);
-        }
-        Ok(())
-    }
-
-    /// Those of which a whole page came have more; the others go to the cache.
-    fn not_at_their_ends(
-        &mut self,
-        aggregates: Vec<usize>,
-        streams: Vec<Wanted>,
-        counts: &[i64],
-        states: &mut States,
-    ) -> Vec<(usize, Wanted)> {
-        let mut more = Vec::new();
-        for ((aggregate, Wanted { stream, .. }), count) in
-            aggregates.into_iter().zip(streams).zip(counts)
-        {
-            let Some(Ok(cached)) = states.get_mut(&stream) else { continue };
-            if *count >= PAGE {
-                more.push((aggregate, Wanted { stream, after: cached.version }));
-            } else {
-                cached.stale = false;
-                self.cache.put(stream, cached.clone());
-            }
-        }
-        more
-    }
-}
-
-/// The error with its causes, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

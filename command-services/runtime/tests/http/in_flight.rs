@@ -83,7 +83,7 @@ async fn without_its_database_it_says_503_and_recovers() {
     let deadline = Duration::from_secs(2);
     let app = App::start_with(Options { deadline, ..Options::default() }).await;
     assert_eq!(app.post("/v1/guest-tabs", &tab("1")).await.status, 201);
-    app.wire.cut();
+    app.wire.down();
     for path in ["/v1/guest-tabs/1/state", "/v1/guest-tabs/1/history"] {
         let answer = app.get(path).await;
         answer.is_problem(503, "unavailable");
@@ -99,7 +99,7 @@ async fn without_its_database_it_says_503_and_recovers() {
     .await;
     answer.is_problem(503, "unavailable");
     assert!(answer.header("retry-after").is_some());
-    app.wire.mend();
+    app.wire.heal();
     eventually(PATIENCE, "commands to be taken again", async || {
         app.post("/v1/guest-tabs", &tab("4")).await.status == 201
     })

@@ -3,10 +3,12 @@
 mod bad_requests;
 mod commands;
 mod contract;
+mod crowd;
+mod expiry;
 mod in_flight;
 mod keys;
+mod large;
 mod preconditions;
-mod proxy;
 mod reads;
 mod server;
 mod tabs;

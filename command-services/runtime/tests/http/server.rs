@@ -1,19 +1,22 @@
 //! A server of commands with a database of its own.
 
-use crate::proxy::Proxy;
 use crate::tabs::Tab;
+use axum::response::Response;
 use foldstream_commands::{CommandMetrics, Options, Service, router};
 use foldstream_core::ConsistencyToken;
 use foldstream_postgres::{EventStore, StoreOptions, migrate};
+use foldstream_service::RequestContext;
 use foldstream_service::context::with_context;
 use foldstream_service::metrics::HttpMetrics;
 use foldstream_service::server::{Limits, Server};
+use foldstream_testkit::proxy::Proxy;
 use foldstream_testkit::{TestDatabase, database, eventually};
 use prometheus::{Registry, TextEncoder};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,7 +35,24 @@ pub(crate) struct App {
     client: reqwest::Client,
     registry: Registry,
     shutdown: CancellationToken,
-    database: TestDatabase,
+    database: Arc<TestDatabase>,
+}
+
+/// What a server of a test is given; everything else as it comes.
+pub(crate) struct Setup {
+    pub(crate) options: Options,
+    pub(crate) limits: Limits,
+    /// Served beside the commands.
+    pub(crate) others: axum::Router,
+    /// How the store is opened.
+    pub(crate) store: fn(&mut StoreOptions),
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let (options, limits) = (Options::default(), Limits::default());
+        Setup { options, limits, others: axum::Router::new(), store: |_| {} }
+    }
 }
 
 impl Drop for App {
@@ -43,21 +63,32 @@ impl Drop for App {
 
 impl App {
     pub(crate) async fn start() -> Self {
-        Self::start_as(Options::default(), axum::Router::new()).await
+        Self::start_as(Setup::default()).await
     }
     pub(crate) async fn start_with(options: Options) -> Self {
-        Self::start_as(options, axum::Router::new()).await
+        Self::start_as(Setup { options, ..Setup::default() }).await
     }
     pub(crate) async fn start_beside(others: axum::Router) -> Self {
-        Self::start_as(Options::default(), others).await
+        Self::start_as(Setup { others, ..Setup::default() }).await
     }
-    async fn start_as(options: Options, others: axum::Router) -> Self {
+    pub(crate) async fn start_as(setup: Setup) -> Self {
         let database = database("commands").await;
         migrate(&database.url).await.expect("an empty database");
+        Self::start_over(Arc::new(database), setup).await
+    }
+    /// Another server with a store of its own over the same database: another process, but for the
+    /// memory they share.
+    pub(crate) async fn another(&self, setup: Setup) -> Self {
+        Self::start_over(Arc::clone(&self.database), setup).await
+    }
+    async fn start_over(database: Arc<TestDatabase>, setup: Setup) -> Self {
+        let Setup { options, limits, others, store: change } = setup;
         let registry = Registry::new();
         let service = Service::new("tavern").aggregate::<Tab>();
         let wire = Proxy::before(&database.url).await;
-        let store_options = StoreOptions::new(&wire.url, "test", service.name());
+        let mut store_options =
+            StoreOptions::new(wire.instead_of(&database.url), "test", service.name());
+        change(&mut store_options);
         let store = EventStore::open(store_options, service.aggregates(), &registry);
         let store = store.await.expect("the database is there");
         let missing = store.missing_schemas();
@@ -69,9 +100,10 @@ impl App {
         let http = HttpMetrics::new(&registry).expect("a new registry");
         let metrics = CommandMetrics::new(&registry).expect("a new registry");
         let routes = router(&service, store, options, metrics, http.clone()).merge(others);
+        let routes = routes.layer(axum::middleware::from_fn(as_caller));
         let routes = with_context(routes, http.clone());
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = Server::bind(free, routes, Limits::default(), http).await.expect("a port");
+        let server = Server::bind(free, routes, limits, http).await.expect("a port");
         let address = server.address().expect("it is bound");
         let shutdown = CancellationToken::new();
         tokio::spawn(server.run(shutdown.clone()));
@@ -97,13 +129,38 @@ impl App {
         self.send(path, body.to_string().as_bytes(), &all).await
     }
     pub(crate) async fn send(&self, path: &str, body: &[u8], headers: &[(&str, &str)]) -> Answer {
+        self.send_by(&self.client, path, body, headers).await
+    }
+    /// A client that uses its connection again.
+    pub(crate) fn keeping_connections(&self) -> reqwest::Client {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(120)).build();
+        client.expect("a client without TLS roots")
+    }
+    pub(crate) async fn post_by(
+        &self,
+        client: &reqwest::Client,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut all = vec![("content-type", "application/json")];
+        all.extend(headers);
+        self.send_by(client, path, body.to_string().as_bytes(), &all).await
+    }
+    async fn send_by(
+        &self,
+        client: &reqwest::Client,
+        path: &str,
+        body: &[u8],
+        headers: &[(&str, &str)],
+    ) -> Answer {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
             map.append(name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
         }
         let url = format!("http://{}{path}", self.address);
-        let request = self.client.post(url).headers(map).body(body.to_vec());
+        let request = client.post(url).headers(map).body(body.to_vec());
         Answer::of(request.send().await.expect("an answer")).await
     }
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -143,7 +200,8 @@ impl App {
             .expect("nobody else holds it");
         Stopped { holding: Mutex::new(connection), watching: Mutex::new(self.connect().await) }
     }
-    async fn connect(&self) -> PgConnection {
+    /// A connection past the wire.
+    pub(crate) async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.database.url).await.expect("the database is there")
     }
     pub(crate) fn metrics(&self) -> String {
@@ -155,6 +213,17 @@ impl App {
         let line = text.lines().find_map(|line| line.strip_prefix("http_connections "));
         line.and_then(|count| count.parse().ok()).expect("the gauge is there")
     }
+}
+
+/// Who asks, as an authenticating layer would say it; here a header of the test's own.
+async fn as_caller(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    let caller = request.headers().get("test-caller").and_then(|name| name.to_str().ok());
+    let Some(actor) = caller.map(str::to_owned) else { return next.run(request).await };
+    let (mut parts, body) = request.into_parts();
+    if let Some(context) = parts.extensions.get_mut::<RequestContext>() {
+        context.actor = actor;
+    }
+    next.run(axum::extract::Request::from_parts(parts, body)).await
 }
 
 /// While it is there, appends wait.

@@ -6,7 +6,7 @@ use crate::carts::{
 };
 use foldstream_core::{StreamRef, Timestamp, partition_of};
 use foldstream_postgres::{
-    EventStore, ExecuteError, Executed, Expected, Metadata, StoreError, Until, Verdict,
+    EventStore, Execute, ExecuteError, Executed, Expected, Metadata, StoreError, Until, Verdict,
 };
 use foldstream_testkit::eventually;
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ async fn positions_are_gapless_in_commit_order_with_many_writers_of_two_stores()
     let reader = tokio::spawn(async move {
         use foldstream_core::Outbox as _;
         let partitions: Vec<_> =
-            outbox.claim().await.unwrap().into_iter().map(|claim| claim.partition).collect();
+            outbox.claim().await.unwrap().held.into_iter().map(|claim| claim.partition).collect();
         let (mut after, mut seen) = (vec![0; partitions.len()], 0);
         while seen < 1_200 {
             for (at, after) in partitions.iter().zip(&mut after) {
@@ -390,4 +390,27 @@ async fn a_batch_with_bad_data_is_run_again_by_halves() {
         assert_eq!(answer.is_ok(), !is_bad);
     }
     assert_eq!(check_table(&mut lock).await, 37);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creating_command_meets_what_another_store_made() {
+    let database = crate::carts::database("creates").await;
+    let (one, other) = (store(&database).await, store(&database).await);
+    let creating = |execute: Execute| Execute { creates: true, ..execute };
+    assert_eq!(version(&one.execute(creating(add("c1", "a"))).await), 1);
+    // The other store has never seen the stream, takes it for empty, and is told.
+    let again = other.execute(creating(expecting(add("c1", "b"), Expected::NoStream))).await;
+    assert!(matches!(again, Err(ExecuteError::Exists { current: 1 })), "{again:?}");
+    let stale = other.execute(creating(expecting(add("c1", "b"), Expected::Exact(7)))).await;
+    assert!(matches!(stale, Err(ExecuteError::VersionMismatch { current: 1 })), "{stale:?}");
+    let third = store(&database).await;
+    let exact = third.execute(creating(expecting(add("c1", "b"), Expected::Exact(1)))).await;
+    assert_eq!(version(&exact), 2);
+    let fourth = store(&database).await;
+    assert_eq!(version(&fourth.execute(creating(add("c1", "c"))).await), 3);
+    // A refusal that only an empty stream would give is not answered for one that is not.
+    let fifth = store(&database).await;
+    let closed = fifth.execute(creating(command("c1", CloseCart {}))).await.unwrap();
+    assert!(matches!(closed.verdict, Verdict::Accepted { .. }), "{closed:?}");
+    check_table(&mut connection(&database).await).await;
 }

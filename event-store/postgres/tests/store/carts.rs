@@ -2,8 +2,8 @@
 
 use apache_avro::AvroSchema;
 use foldstream_core::{
-    Aggregate, At, Decision, Event, Events, Refusal, Rejection, Timestamp, Uuid, aggregate,
-    commands, emit, events, nothing, stream_id,
+    Aggregate, AnyAggregate, At, Decision, Event, Events, Refusal, Rejection, Timestamp, Uuid,
+    aggregate, commands, emit, events, nothing, stream_id,
 };
 use foldstream_postgres::{
     EventStore, Execute, ExecuteError, Executed, Expected, Idempotency, Metadata, StoreOptions,
@@ -125,8 +125,15 @@ pub fn options(database: &TestDatabase) -> StoreOptions {
 }
 
 pub async fn open(options: StoreOptions) -> EventStore {
+    open_with(options, vec![aggregate::<Cart>()]).await
+}
+
+pub async fn open_with(
+    options: StoreOptions,
+    aggregates: Vec<Arc<dyn AnyAggregate>>,
+) -> EventStore {
     let registry = prometheus::Registry::new();
-    let store = EventStore::open(options, vec![aggregate::<Cart>()], &registry).await.unwrap();
+    let store = EventStore::open(options, aggregates, &registry).await.unwrap();
     let missing = store.missing_schemas();
     let id = |(n, missing): (usize, &foldstream_postgres::MissingSchema)| {
         (missing.schema.full_name.clone(), n as u32 + 1, missing.schema.json.to_string())
@@ -151,6 +158,7 @@ pub fn command(cart: &str, command: impl Into<CartCommand>) -> Execute {
         stream_id: cart.into(),
         command: Arc::new(command.into()),
         expected: Expected::Any,
+        creates: false,
         at: At { now: Timestamp::EPOCH, actor: "test".into(), command_id: Uuid::new_v4() },
         idempotency: None,
         metadata: Metadata::default(),

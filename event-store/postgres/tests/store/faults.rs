@@ -1,22 +1,23 @@
 //! Lost connections, lost answers, a database that is away: one effect, and recovery by itself.
 
 use crate::carts::{add, check_table, connection, version, with_key};
-use crate::proxy::{Link, Proxy};
 use foldstream_postgres::{EventStore, ExecuteError, Executed, StoreOptions};
+use foldstream_testkit::proxy::{Ending, Mode, Proxy, Way};
 use foldstream_testkit::{TestDatabase, eventually};
 use sqlx::PgConnection;
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(15);
 
-fn through(proxy: &Proxy) -> StoreOptions {
-    let mut options = StoreOptions::new(proxy.url.clone(), "test", "carts");
+pub fn through(proxy: &Proxy, database: &TestDatabase) -> StoreOptions {
+    let url = proxy.instead_of(&database.url);
+    let mut options = StoreOptions::new(url, "test", "carts");
     options.timings.connect = Duration::from_secs(1);
     options.timings.call = Duration::from_secs(1);
     options
 }
 
-async fn wait_for_a_lock(table: &mut PgConnection) {
+pub async fn wait_for_a_lock(table: &mut PgConnection) {
     eventually(LONG, "an append waits for the lock", async || {
         let waiting: i64 = sqlx::query_scalar(
             "select count(*) from pg_stat_activity
@@ -41,7 +42,7 @@ async fn terminate(table: &mut PgConnection) {
     .unwrap();
 }
 
-async fn lock_heads(database: &TestDatabase) -> PgConnection {
+pub async fn lock_heads(database: &TestDatabase) -> PgConnection {
     let mut lock = connection(database).await;
     sqlx::raw_sql("begin; select 1 from heads for update").execute(&mut lock).await.unwrap();
     lock
@@ -75,18 +76,18 @@ async fn an_append_whose_backend_died_is_done_again_once() {
 #[tokio::test]
 async fn an_append_whose_answer_was_lost_is_recognised() {
     let database = crate::carts::database("lost").await;
-    let proxy = Proxy::of(&database.url).await;
-    let store = crate::carts::open(through(&proxy)).await;
+    let proxy = Proxy::before(&database.url).await;
+    let store = crate::carts::open(through(&proxy, &database)).await;
     let mut table = connection(&database).await;
     for (n, keyed) in [(2, false), (4, true)] {
         version(&store.execute(add("cart", "a")).await);
-        proxy.set(Link::Mute);
+        proxy.set_way(Way::ToClient, Mode::Drop);
         let execute = add("cart", "b");
         let execute = if keyed { with_key(execute, "k1", 1) } else { execute };
         let running = start(&store, execute);
         eventually(LONG, "the commit arrives", async || check_table(&mut table).await == n).await;
-        proxy.set(Link::Up);
-        proxy.cut();
+        proxy.heal();
+        proxy.cut(Ending::Close);
         let executed = running.await.unwrap().unwrap();
         assert!(!executed.replayed && !executed.token.is_empty());
         assert_eq!(version(&Ok(executed)), n as u64);
@@ -98,14 +99,14 @@ async fn an_append_whose_answer_was_lost_is_recognised() {
 #[tokio::test]
 async fn a_silent_link_is_given_up_and_settled() {
     let database = crate::carts::database("silent").await;
-    let proxy = Proxy::of(&database.url).await;
-    let store = crate::carts::open(through(&proxy)).await;
+    let proxy = Proxy::before(&database.url).await;
+    let store = crate::carts::open(through(&proxy, &database)).await;
     version(&store.execute(add("cart", "a")).await);
-    proxy.set(Link::Mute);
+    proxy.set_way(Way::ToClient, Mode::Drop);
     let running: Vec<_> = (0..5).map(|_| start(&store, add("cart", "b"))).collect();
     let mut table = connection(&database).await;
     eventually(LONG, "a commit arrives", async || check_table(&mut table).await > 1).await;
-    proxy.set(Link::Up);
+    proxy.heal();
     for running in running {
         let executed = running.await.unwrap().unwrap();
         assert!(!executed.replayed);
@@ -156,11 +157,10 @@ async fn a_lock_held_too_long_is_waited_for_again() {
 #[tokio::test]
 async fn without_the_database_nothing_is_done_and_it_comes_back_by_itself() {
     let database = crate::carts::database("away").await;
-    let proxy = Proxy::of(&database.url).await;
-    let store = crate::carts::open(through(&proxy)).await;
+    let proxy = Proxy::before(&database.url).await;
+    let store = crate::carts::open(through(&proxy, &database)).await;
     version(&store.execute(add("cart", "a")).await);
-    proxy.set(Link::Down);
-    proxy.cut();
+    proxy.down();
     assert!(store.check().await.is_err());
     eventually(LONG, "the writer knows", async || {
         let mut execute = add("other", "b");
@@ -169,7 +169,7 @@ async fn without_the_database_nothing_is_done_and_it_comes_back_by_itself() {
     })
     .await;
     let waiting = start(&store, add("cart", "c"));
-    proxy.set(Link::Up);
+    proxy.heal();
     waiting.await.unwrap().unwrap();
     eventually(LONG, "the store is ready", async || store.check().await).await;
     let mut table = connection(&database).await;
