@@ -1,5 +1,13 @@
 //! The command line. Its help texts are what people read first.
 
+mod outbox;
+mod streams;
+
+pub(crate) use outbox::{OutboxAction, OutboxArgs};
+pub(crate) use streams::{
+    PREFIX, StreamName, StreamsAction, StreamsLs, StreamsShow, StreamsState, StreamsTail, is_prefix,
+};
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -45,6 +53,12 @@ pub(crate) enum Action {
     Migrate,
     /// Imports documents from files, over HTTP; a second run changes nothing.
     Import(ImportArgs),
+    /// Streams: what happened to one aggregate, who did it and why.
+    #[command(subcommand)]
+    Streams(StreamsAction),
+    /// The way from the event stores to the topics: how far, whether whole, mending.
+    #[command(subcommand)]
+    Outbox(OutboxAction),
     /// Topics: partitions, settings, watermarks.
     #[command(subcommand)]
     Topics(TopicsAction),
@@ -139,21 +153,36 @@ pub(crate) enum TopicsAction {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SchemasAction {
-    /// The schemas that the code has.
-    Ls {
-        /// For machines.
-        #[arg(long)]
-        json: bool,
-    },
+    /// The schemas that the code has, with the numbers of their files, and their ids and versions
+    /// in the registry.
+    Ls(SchemasArgs),
+    /// Compares the files with the code and each newer schema with all older ones; asks the
+    /// registry too, where one is named or configured. Fails when something is refused.
+    Check(SchemasArgs),
+    /// Registers what the registry does not have, after it said that all of it is compatible.
+    Register(SchemasArgs),
     /// Writes the schemas as numbered files.
     Generate {
         /// Where.
         #[arg(long, default_value = "schemas/avro", value_name = "DIR")]
         dir: PathBuf,
-        /// Writes nothing; fails when a file is missing or not as the code has it.
-        #[arg(long)]
-        check: bool,
     },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SchemasArgs {
+    /// Where the numbered files are.
+    #[arg(long, default_value = "schemas/avro", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// The registry to ask, in place of the configured one.
+    #[arg(long, value_name = "URL")]
+    pub(crate) registry: Option<String>,
+    /// Asks no registry, also where one is configured.
+    #[arg(long, conflicts_with = "registry")]
+    pub(crate) offline: bool,
+    /// For machines.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -19,7 +19,7 @@ mod operations;
 mod process;
 mod roles;
 mod run;
-mod schema_files;
+mod schemas;
 pub mod settings;
 
 pub use dev::Addresses;

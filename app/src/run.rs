@@ -3,7 +3,7 @@
 use crate::cli::{Action, Cli, ConfigAction, ProjectionsAction, SchemasAction, TopicsAction};
 use crate::process::Process;
 use crate::settings::{self, Settings};
-use crate::{App, Failure, dev, import, operations, roles, schema_files};
+use crate::{App, Failure, dev, import, operations, roles, schemas};
 use clap::{CommandFactory, FromArgMatches};
 use foldstream_service::{shutdown, telemetry};
 use std::process::ExitCode;
@@ -68,11 +68,10 @@ async fn act(app: App, cli: Cli) -> Result<ExitCode, Failure> {
             roles::migrate::run(&app, &settings).await.map(|()| ExitCode::SUCCESS)
         }
         Action::Import(args) => import::command(&app, args).await,
+        Action::Outbox(action) => operations::outbox::run(action).await,
+        Action::Streams(action) => operations::streams::run(action).await,
         Action::Topics(TopicsAction::Ls(admin)) => operations::topics_ls(&admin).await,
-        Action::Schemas(SchemasAction::Ls { json }) => schema_files::list(&app, json),
-        Action::Schemas(SchemasAction::Generate { dir, check }) => {
-            schema_files::generate(&app, &dir, check)
-        }
+        Action::Schemas(action) => manage_schemas(&app, action, file).await,
         Action::Status(admin) => operations::status(&admin).await,
         Action::Doctor(admin) => operations::doctor(&admin).await,
         Action::Config(ConfigAction::Show { json }) => {
@@ -83,6 +82,20 @@ async fn act(app: App, cli: Cli) -> Result<ExitCode, Failure> {
             clap_complete::generate(shell, &mut command, app.name, &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+async fn manage_schemas(
+    app: &App,
+    action: SchemasAction,
+    file: Option<&std::path::Path>,
+) -> Result<ExitCode, Failure> {
+    let registry = || configured(file).map(|settings| settings.registry);
+    match action {
+        SchemasAction::Ls(args) => schemas::ls(app, &args, &registry()?).await,
+        SchemasAction::Check(args) => schemas::check(app, &args, &registry()?).await,
+        SchemasAction::Register(args) => schemas::register(app, &args, &registry()?).await,
+        SchemasAction::Generate { dir } => schemas::generate(app, &dir),
     }
 }
 

@@ -15,6 +15,21 @@ pub const KEYS: &[Key] = &[
     number("kafka.partitions", 1, 1_000, "Partitions of each topic, fixed for life. Default 8."),
     number("kafka.replication_factor", 1, 9, "Copies of each topic. Default 1."),
     text("registry.url", "SCHEMA_REGISTRY_URL", "The schema registry clients use."),
+    Key {
+        path: "registry.compatibility",
+        env: "",
+        kind: Kind::OneOf(&[
+            "BACKWARD",
+            "BACKWARD_TRANSITIVE",
+            "FULL",
+            "FULL_TRANSITIVE",
+            "FORWARD",
+            "FORWARD_TRANSITIVE",
+            "NONE",
+        ]),
+        secret: false,
+        doc: "What `schemas register` sets for each subject. Default BACKWARD_TRANSITIVE.",
+    },
     text("registry.database_url", "REGISTRY_DATABASE_URL", "Database of the registry role."),
     text("read.database_url", "READ_DATABASE_URL", "Database of the read models."),
     text("services.*.database_url", "*_DATABASE_URL", "Event database of a service."),
@@ -22,6 +37,9 @@ pub const KEYS: &[Key] = &[
     number("commands.deadline_ms", 100, 60_000, "Longest time of a command. Default 5,000."),
     number("commands.idempotency_hours", 1, 720, "How long keys are remembered. Default 24."),
     number("commands.max_in_flight", 1, 100_000, "More commands are told 503. Default 512."),
+    number("outbox.warn_events", 1, 1_000_000_000, "Events waiting: a warning. Default 50,000."),
+    number("outbox.max_events", 1, 1_000_000_000, "More waiting: 503. Default 1,000,000."),
+    number("outbox.max_age_minutes", 0, 525_600, "Longer waiting: 503. 0 never. Default 60."),
     number("queries.max_in_flight", 1, 100_000, "More queries are told 503. Default 128."),
     Key {
         path: "queries.cursor_secret",
@@ -75,6 +93,8 @@ pub struct Settings {
     pub services: BTreeMap<String, DatabaseSettings>,
     /// How commands are handled.
     pub commands: CommandSettings,
+    /// How much may wait for the relay.
+    pub outbox: OutboxSettings,
     /// How queries are handled.
     pub queries: QuerySettings,
     /// Where to listen.
@@ -101,12 +121,20 @@ impl Default for KafkaSettings {
 }
 
 /// `[registry]`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs)] // the keys are documented in KEYS
 pub struct RegistrySettings {
     pub url: Option<String>,
+    pub compatibility: String,
     pub database_url: Option<String>,
+}
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        // The newest schema reads what every older one wrote.
+        let compatibility = "BACKWARD_TRANSITIVE".to_owned();
+        RegistrySettings { url: None, compatibility, database_url: None }
+    }
 }
 
 /// `[read]`, `[services.…]`
@@ -131,6 +159,21 @@ impl Default for CommandSettings {
     fn default() -> Self {
         let (writers, deadline_ms) = (2, 5_000);
         CommandSettings { writers, deadline_ms, idempotency_hours: 24, max_in_flight: 512 }
+    }
+}
+
+/// `[outbox]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs)] // the keys are documented in KEYS
+pub struct OutboxSettings {
+    pub warn_events: u64,
+    pub max_events: u64,
+    pub max_age_minutes: u64,
+}
+impl Default for OutboxSettings {
+    fn default() -> Self {
+        OutboxSettings { warn_events: 50_000, max_events: 1_000_000, max_age_minutes: 60 }
     }
 }
 

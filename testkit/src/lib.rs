@@ -1,4 +1,4 @@
-//! Real Postgres and Kafka for tests, and oracles.
+//! Real Postgres and Kafka for tests, a proxy for bad links, and oracles.
 //!
 //! A test takes what it needs and cleans up by dropping it:
 //!
@@ -13,6 +13,7 @@
 
 mod infra;
 pub mod laws;
+pub mod proxy;
 mod wait;
 
 pub use foldstream_local::free_port;

@@ -1,5 +1,6 @@
 //! The shop: `shop dev`, its roles, its tools.
 
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -48,7 +49,13 @@ pub struct Ready {
 /// A command line of the shop, with nothing of this process's configuration.
 #[must_use]
 pub fn command(args: &[&str], env: &[(String, String)]) -> Command {
-    let mut command = Command::new(foldstream_testkit::binary("shop"));
+    command_of(&foldstream_testkit::binary("shop"), args, env)
+}
+
+/// The same of another application.
+#[must_use]
+pub fn command_of(binary: &Path, args: &[&str], env: &[(String, String)]) -> Command {
+    let mut command = Command::new(binary);
     command.args(args);
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_none_or(is_configuration) {

@@ -1,7 +1,9 @@
 //! Tasks of this repository: `cargo x dev`, `cargo x test` and the rest.
 
 mod bench;
+mod crash;
 mod dev;
+mod fuzz;
 mod machine;
 mod new;
 mod run;
@@ -20,10 +22,14 @@ usage: cargo x <task>
                              (ARGS go to `shop dev`)
   test [--fast] [FILTER…]    all checks and tests against a real Kafka and Postgres
                              (--fast: only the tests; FILTER: only tests whose name holds it)
+  test --fuzz                hostile bytes for the decoder of events, for 60 s
   tidy                       walls between crates, sizes, names, links
-  schemas [--check]          write the generated Avro schemas, or compare them
+  schemas [--check]          write the generated Avro schemas, or compare them with the code
+                             and each with all older ones
   bench [NAME] [--json] [--seconds N] [--quick]
                              benchmarks, in release mode
+  crash [--minutes N] [--seed S] [--rate R] [--json]
+                             load while processes, links, Kafka and Postgres fail; then a check
   new aggregate|read-model NAME [--root DIR]
                              write the files of a new aggregate or read model
 ";
@@ -37,6 +43,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(),
         "schemas" => bench::schemas(args),
         "bench" => bench::run(args),
+        "crash" => crash::run(args),
         "new" => new::run(args),
         "" | "help" | "-h" | "--help" => {
             print!("{USAGE}");

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use foldstream_local::Local;
 
-use crate::bench::SCHEMAS;
+use crate::bench::CHECK_SCHEMAS;
+use crate::crash::PLANTED;
 use crate::dev::{fetch_kafka, target_dir};
 use crate::machine::{self, For};
 use crate::run::{cargo, exit_code, wait_until};
-use crate::tidy;
+use crate::{fuzz, tidy};
 
 /// All of it takes no longer; whatever still runs then is killed.
 const LIMIT: Duration = Duration::from_secs(80 * 60);
@@ -18,6 +19,9 @@ const LIMIT: Duration = Duration::from_secs(80 * 60);
 /// Runs the steps in order and stops at the first that fails. The tests come last, so that the
 /// output ends with cargo's own summary.
 pub(crate) fn run(mut args: Vec<String>) -> Result<ExitCode> {
+    if args.iter().any(|arg| arg == "--fuzz") {
+        return fuzz::run();
+    }
     let root = crate::root()?;
     let deadline = Instant::now() + LIMIT;
     let fast = args.iter().position(|arg| arg == "--fast").map(|at| args.remove(at)).is_some();
@@ -39,13 +43,14 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<ExitCode> {
     // With the tests, although only the binaries are needed now: cargo unites the features of
     // all that is built at once, and a build without the tests would be done again with them.
     let build = ["build", "--workspace", "--bins", "--tests", "--examples"];
-    if !step("build", || run(&mut cargo(&root, &build)))? {
+    let build_both = || Ok(run(&mut cargo(&root, &build))? && run(&mut cargo(&root, &PLANTED))?);
+    if !step("build", build_both)? {
         return Ok(ExitCode::FAILURE);
     }
     let shop = target_dir(&root).join("debug/shop");
-    let compare = || run(Command::new(&shop).current_dir(&root).args(SCHEMAS).arg("--check"));
+    let compare = || run(Command::new(&shop).current_dir(&root).args(CHECK_SCHEMAS));
     if !fast && !step("generated files", compare)? {
-        eprintln!("generated files are not up to date: cargo x schemas");
+        eprintln!("the schemas are not as they must be; `cargo x schemas` writes new ones");
         return Ok(ExitCode::FAILURE);
     }
     let mut local = None;
@@ -57,7 +62,7 @@ pub(crate) fn run(mut args: Vec<String>) -> Result<ExitCode> {
         Ok(true)
     })?;
     let mut tests = cargo(&root, &["test", "--workspace", "--no-fail-fast", "--"]);
-    tests.args(args);
+    tests.args(args).env("LEDGER_PLANTED", target_dir(&root).join("debug/ledger-planted"));
     if let Some(local) = &local {
         for (name, value) in [
             ("KAFKA_BOOTSTRAP", local.kafka().to_owned()),

@@ -18,11 +18,25 @@ impl Local {
     /// # Errors
     /// As [`Local::start`].
     pub fn ephemeral(progress: &mut dyn FnMut(Progress)) -> Result<Self, LocalError> {
+        Self::ephemeral_with(|_| {}, progress)
+    }
+
+    /// The same with other options; their directory is chosen here.
+    ///
+    /// # Errors
+    /// As [`Local::start`].
+    pub fn ephemeral_with(
+        change: impl FnOnce(&mut Options),
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self, LocalError> {
         let home = home()?;
         clear_leftovers(&home);
         let data_dir = home.join(Uuid::now_v7().simple().to_string());
         // After a failure the logs stay, until the next run clears them away.
-        let mut local = Self::start(Options::in_dir(&data_dir), progress)?;
+        let mut options = Options::in_dir(&data_dir);
+        change(&mut options);
+        options.data_dir = data_dir;
+        let mut local = Self::start(options, progress)?;
         local.discard = true;
         Ok(local)
     }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::LocalError;
 use crate::child::{Process, Program, end_orphan, find_in_path};
 use crate::place::{Place, State};
+use crate::{Detour, LocalError};
 
 const START: Duration = Duration::from_secs(120);
 const STOP: Duration = Duration::from_secs(20);
@@ -34,6 +34,7 @@ impl Kafka {
         place: &Place,
         state: &State,
         jars: &Path,
+        detours: &[Detour],
         formatting: impl FnOnce(),
     ) -> Result<Self, LocalError> {
         let dir = place.child_dir("kafka")?;
@@ -45,7 +46,7 @@ impl Kafka {
             dir,
             port: state.kafka_port,
         };
-        kafka.write_config(place, state)?;
+        kafka.write_config(place, state, detours)?;
         let formatted = place.work.join("kafka.formatted");
         if !formatted.exists() {
             formatting();
@@ -110,17 +111,29 @@ impl Kafka {
         ]
     }
 
-    fn write_config(&self, place: &Place, state: &State) -> Result<(), LocalError> {
+    fn write_config(
+        &self,
+        place: &Place,
+        state: &State,
+        detours: &[Detour],
+    ) -> Result<(), LocalError> {
         let (port, controller) = (state.kafka_port, state.controller_port);
+        let (mut listen, mut advertise, mut protocol) =
+            (String::new(), String::new(), String::new());
+        for (number, detour) in detours.iter().enumerate() {
+            listen += &format!(",DETOUR{number}://127.0.0.1:{}", detour.listen);
+            advertise += &format!(",DETOUR{number}://127.0.0.1:{}", detour.advertise);
+            protocol += &format!(",DETOUR{number}:PLAINTEXT");
+        }
         let data = self.dir.join("data");
         let server = format!(
             "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listen}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertise}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{protocol}
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 log.retention.ms=-1

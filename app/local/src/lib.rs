@@ -25,7 +25,7 @@ mod progress;
 pub use ephemeral::shared;
 pub use error::LocalError;
 pub use jars::{KAFKA_VERSION, kafka_jars};
-pub use local::{Local, Options};
+pub use local::{Detour, Local, Options};
 pub use ports::free_port;
 pub use progress::Progress;
 

@@ -28,6 +28,17 @@ pub struct Options {
     pub postgres: bool,
     /// Whether to start Kafka.
     pub kafka: bool,
+    /// Further ways to Kafka that lead through something else.
+    pub kafka_detours: Vec<Detour>,
+}
+
+/// A further listener of Kafka whose clients are told to come by another port: that of a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Detour {
+    /// The port that Kafka listens on for it; the proxy's target.
+    pub listen: u16,
+    /// The port that clients are told; the proxy's own.
+    pub advertise: u16,
 }
 
 impl Options {
@@ -41,6 +52,7 @@ impl Options {
             controller_port: None,
             postgres: true,
             kafka: true,
+            kafka_detours: Vec::new(),
         }
     }
 }
@@ -90,7 +102,13 @@ impl Local {
         // The broker takes longest: Postgres comes up beside it.
         if let Some(jars) = jars {
             let formatting = || progress(Progress::FormattingKafka);
-            let broker = Kafka::prepare(&local.place, &local.state, &jars, formatting)?;
+            let broker = Kafka::prepare(
+                &local.place,
+                &local.state,
+                &jars,
+                &options.kafka_detours,
+                formatting,
+            )?;
             progress(Progress::StartingKafka);
             *lock(&local.kafka) = Some(broker.start(&local.place)?);
             local.broker = Some(broker);

@@ -37,6 +37,7 @@ pub(super) async fn start(
         controller_port: Some(args.port_base + 93),
         postgres: given_postgres.is_none(),
         kafka: settings.kafka.bootstrap.is_none(),
+        kafka_detours: Vec::new(),
     };
     let local = if options.postgres || options.kafka {
         let started = tokio::task::spawn_blocking(|| {

@@ -3,8 +3,10 @@
 mod client;
 mod doctor;
 mod local_checks;
+pub(crate) mod outbox;
 mod routes;
 mod show;
+pub(crate) mod streams;
 
 pub(crate) use routes::{caught_up, routes};
 pub(crate) use show::{

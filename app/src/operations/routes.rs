@@ -28,6 +28,8 @@ pub(crate) fn routes(process: &Arc<Process>) -> Router {
         .route("/admin/status", get(status))
         .route("/admin/doctor", get(examine))
         .with_state(process.clone())
+        .merge(super::streams::routes(process))
+        .merge(super::outbox::routes(process))
 }
 
 async fn projections(State(process): State<Arc<Process>>) -> Result<Json<Value>, Problem> {
@@ -65,8 +67,10 @@ async fn status(State(process): State<Arc<Process>>) -> Json<Value> {
     let mut backlog = BTreeMap::new();
     for (service, store) in process.stores.all().await {
         let Backlog { events, oldest } = store.backlog();
-        let oldest = oldest.as_secs_f64();
-        let shown = json!({ "pending_events": events, "oldest_age_seconds": oldest });
+        let (oldest, state) = (oldest.as_secs_f64(), store.backlog_state());
+        let state = format!("{state:?}").to_lowercase();
+        let shown =
+            json!({ "pending_events": events, "oldest_age_seconds": oldest, "state": state });
         backlog.insert(service, shown);
     }
     let projections = all_projections(&process).await.unwrap_or_default();

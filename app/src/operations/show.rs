@@ -18,7 +18,7 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "–".to_owned(),
         Value::String(text) => text.clone(),
@@ -36,7 +36,7 @@ fn rows(list: &Value, members: &[&str]) -> Table {
     table
 }
 
-fn print_json(value: &Value) {
+pub(super) fn print_json(value: &Value) {
     println!("{value:#}");
 }
 

@@ -21,13 +21,19 @@ pub(crate) async fn start(process: &Arc<Process>, only: &[String]) -> Result<(),
         return Err(Failure::new(Exit::NotFound, message));
     }
     let registry = SchemaRegistry::new(&registry_url(&process.settings)?);
+    let registry = registry.map_err(|error| Failure::new(Exit::Configuration, error))?;
+    let asked = registry.clone();
+    process.health.check("schemas of the topics", Duration::from_secs(1), move || {
+        let trouble = asked.trouble();
+        async move { trouble.map_or_else(|| Ok("known".to_owned()), Err) }
+    });
     check_kafka(process, &kafka(&process.settings)?)?;
     let projections = Projections {
         app: process.app.name.to_owned(),
         models: all.clone(),
         read_database_url: read_database(&process.settings)?,
         bootstrap: kafka(&process.settings)?,
-        registry: registry.map_err(|error| Failure::new(Exit::Configuration, error))?,
+        registry,
         metrics: ProjectionMetrics::new(&process.registry).map_err(Failure::failed)?,
         session_timeout: SESSION_TIMEOUT,
     };

@@ -4,7 +4,7 @@ use super::event_database;
 use crate::Failure;
 use crate::process::Process;
 use foldstream_commands::Service;
-use foldstream_postgres::{EventStore, StoreOptions};
+use foldstream_postgres::{BacklogState, EventStore, StoreOptions};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -36,6 +36,19 @@ impl Stores {
             let store = asked.clone();
             async move { store.check().await.map(|()| "ok".into()).map_err(|e| e.to_string()) }
         });
+        let asked = store.clone();
+        let what = format!("outbox of {}", service.name());
+        process.health.check(what, Duration::from_secs(3), move || {
+            let (backlog, state) = (asked.backlog(), asked.backlog_state());
+            async move {
+                match state {
+                    BacklogState::Well => Ok(backlog.to_string()),
+                    // Commands are taken still: this is to be seen, not to end it.
+                    BacklogState::Filling => Ok(format!("filling: {backlog}")),
+                    BacklogState::Full => Err(format!("full: {backlog}; commands are refused")),
+                }
+            }
+        });
         open.insert(service.name(), store.clone());
         Ok(Some(store))
     }
@@ -54,6 +67,11 @@ fn options(process: &Process, service: &Service) -> Result<StoreOptions, Failure
     options.writers = commands.writers;
     // What an append takes, the relay can send.
     options.limits.event_bytes = foldstream_kafka::MAX_DATUM_BYTES;
+    let outbox = &process.settings.outbox;
+    options.limits.backlog_warning = outbox.warn_events;
+    options.limits.backlog_events = outbox.max_events;
+    options.limits.backlog_age =
+        (outbox.max_age_minutes > 0).then(|| Duration::from_secs(outbox.max_age_minutes * 60));
     options.timings.idempotency = Duration::from_secs(commands.idempotency_hours * 3600);
     Ok(options)
 }

@@ -8,6 +8,7 @@
 pub mod consumer;
 mod error;
 mod metrics;
+mod planted;
 pub mod reader;
 pub mod registry;
 pub mod relay;
@@ -21,7 +22,10 @@ pub use consumer::{
 pub use error::KafkaError;
 pub use metrics::RelayMetrics;
 pub use reader::{Chunk, PartitionReader};
-pub use registry::{SchemaError, SchemaRegistry};
-pub use relay::{PartitionState, PartitionStatus, Relay, RelayOptions, RelayStatus, RelayWatch};
+pub use registry::{Registered, SchemaError, SchemaRegistry};
+pub use relay::{
+    Finding, PartitionReport, PartitionState, PartitionStatus, Relay, RelayOptions, RelayStatus,
+    RelayWatch, Verification, Verified, VerifyError,
+};
 pub use topics::{Broker, Cluster, Ensured, PartitionDescription, TopicDescription, TopicSpec};
 pub use wire::{Delivered, MAX_DATUM_BYTES, Malformation, Malformed, Received};

@@ -12,6 +12,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// A chunk holds no more bytes, unless a single record does.
+const CHUNK_BYTES: usize = 4 << 20;
 /// What the client holds before it is asked for, in KiB.
 const QUEUE_KBYTES: u32 = 4096;
 
@@ -100,12 +102,7 @@ impl PartitionReader {
     pub async fn open(&mut self, partition: &TopicPartition, from: i64) -> Result<(), KafkaError> {
         let (consumer, at) = (self.consumer.clone(), partition.clone());
         self.reading = Some(Reading { partition: partition.clone(), next: from });
-        blocking(move || {
-            let mut list = TopicPartitionList::new();
-            list.add_partition_offset(&at.topic, at.partition, Offset::Offset(from))?;
-            Ok(consumer.assign(&list)?)
-        })
-        .await
+        blocking(move || assign_all(&consumer, &[(at, from)])).await
     }
 
     /// Reads nothing more until the next [`PartitionReader::open`]; costs nothing meanwhile.
@@ -118,8 +115,8 @@ impl PartitionReader {
         blocking(move || Ok(consumer.unassign()?)).await
     }
 
-    /// The next records of the opened partition: at most so many, at least one unless the end is
-    /// reached or the deadline is over.
+    /// The next records of the opened partition: at most so many and some MiB, at least one
+    /// unless the end is reached or the deadline is over.
     ///
     /// # Errors
     /// Kafka is away, or the offset is not in the partition.
@@ -140,6 +137,18 @@ impl PartitionReader {
     }
 }
 
+/// Reads these partitions, each from this offset, and nothing else.
+pub(crate) fn assign_all(
+    consumer: &BaseConsumer<Quiet>,
+    all: &[(TopicPartition, i64)],
+) -> Result<(), KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for (at, from) in all {
+        list.add_partition_offset(&at.topic, at.partition, Offset::Offset(*from))?;
+    }
+    Ok(consumer.assign(&list)?)
+}
+
 /// The offset of what was delivered.
 pub(crate) fn offset_of(record: &Delivered) -> i64 {
     match record {
@@ -157,7 +166,8 @@ fn read(
     let Reading { partition, next } = reading;
     let mut chunk = Chunk { records: Vec::new(), at_end: false };
     let until = Instant::now() + deadline;
-    while chunk.records.len() < max {
+    let mut bytes = 0;
+    while chunk.records.len() < max && bytes < CHUNK_BYTES {
         // What is there is taken; only for the first record is it worth to wait.
         let first = chunk.records.is_empty();
         let left = until.saturating_duration_since(Instant::now());
@@ -168,6 +178,7 @@ fn read(
                     && message.topic() == partition.topic;
                 if ours && message.offset() >= *next {
                     *next = message.offset() + 1;
+                    bytes += message.payload_len() + message.key_len();
                     chunk.records.push(wire::read(&message));
                 }
             }
@@ -190,7 +201,7 @@ fn read(
 }
 
 /// An error that ends the reading; others are over by themselves.
-fn fail(topic: &str, error: Client) -> Result<(), KafkaError> {
+pub(crate) fn fail(topic: &str, error: Client) -> Result<(), KafkaError> {
     match error.rdkafka_error_code() {
         Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => Err(KafkaError::Mismatch {
             topic: topic.to_owned(),

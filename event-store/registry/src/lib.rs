@@ -9,6 +9,7 @@
 //! - Registering is idempotent, also when many do it at once: one row lock puts them in line.
 //! - Compatibility levels as Confluent defines them. A schema that can read only a part of what
 //!   another writes is not compatible with it.
+//! - Modes: a subject, or the whole registry, can be read-only.
 //! - Every database call has a deadline. Without its database the registry answers 500 with
 //!   code 50001 within seconds, and goes on by itself once the database is back.
 //!
@@ -19,6 +20,8 @@ mod answer;
 mod canonical;
 mod compatibility;
 mod levels;
+mod lists;
+mod modes;
 mod refusal;
 mod request;
 mod routes;

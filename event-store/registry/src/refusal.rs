@@ -114,6 +114,17 @@ impl Refusal {
         )
     }
 
+    pub(crate) fn invalid_mode() -> Self {
+        let message = "Invalid mode. Valid values are READWRITE, READONLY and READONLY_OVERRIDE";
+        Self::unprocessable(42204, message)
+    }
+
+    pub(crate) fn read_only(subject: &str) -> Self {
+        let what =
+            if subject.is_empty() { "The registry".into() } else { format!("Subject {subject}") };
+        Self::unprocessable(42205, format!("{what} is in read-only mode"))
+    }
+
     pub(crate) fn import_not_supported() -> Self {
         Self::unprocessable(42205, "This registry gives ids and versions itself: no import mode")
     }

@@ -98,6 +98,19 @@ impl Target {
         }
     }
 
+    /// A number that is not negative.
+    pub(crate) fn number(&self, option: &str) -> Option<i64> {
+        self.query.get(option)?.parse::<i64>().ok().filter(|number| *number >= 0)
+    }
+
+    /// The part of a list that is wanted, by the options `offset` and `limit`; what is not a
+    /// number, or is negative, leaves nothing out.
+    pub(crate) fn part_of<T>(&self, list: Vec<T>) -> Vec<T> {
+        let size = |name: &str| self.number(name).and_then(|number| usize::try_from(number).ok());
+        let (offset, limit) = (size("offset").unwrap_or(0), size("limit").unwrap_or(usize::MAX));
+        list.into_iter().skip(offset).take(limit).collect()
+    }
+
     /// The prefix that subjects must have; empty for all.
     pub(crate) fn subject_prefix(&self) -> Result<&str, Refusal> {
         // ":*:" is Confluent's "in every context"; this registry has one.
@@ -196,6 +209,12 @@ impl SchemaBody {
             .map_err(|_| Refusal::invalid_schema("the Avro parser gave up on it"))?
             .map_err(Refusal::invalid_schema)
     }
+}
+
+/// A mode as clients send it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ModeBody {
+    pub(crate) mode: Option<String>,
 }
 
 /// A level of compatibility as clients send it.

@@ -11,8 +11,10 @@ use crate::Registry;
 use crate::answer;
 use crate::compatibility::Level;
 use crate::levels::{self, GLOBAL};
+use crate::lists::{self, Listed};
+use crate::modes::{self, Mode};
 use crate::refusal::Refusal;
-use crate::request::{Body, LevelBody, SchemaBody, Target};
+use crate::request::{Body, LevelBody, ModeBody, SchemaBody, Target};
 use crate::store::{self, Version, Wanted};
 
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -23,6 +25,11 @@ pub(crate) fn router(registry: Registry) -> Router {
     let version = "/subjects/{subject}/versions/{version}";
     Router::new()
         .route("/", get(async || answer::ok(&json!({}))))
+        .route(
+            "/contexts",
+            get(async |target: Target| answer::ok(&json!(target.part_of(vec!["."])))),
+        )
+        .route("/schemas", get(schemas))
         .route("/schemas/types", get(async || answer::ok(&json!(["AVRO"]))))
         .route("/schemas/ids/{id}", get(schema))
         .route("/schemas/ids/{id}/schema", get(schema_text))
@@ -33,12 +40,13 @@ pub(crate) fn router(registry: Registry) -> Router {
         .route("/subjects/{subject}/versions", get(version_numbers).post(register))
         .route(version, get(version_by_number).delete(delete_version))
         .route(&format!("{version}/schema"), get(version_text))
+        .route(&format!("{version}/referencedby"), get(version_references))
         .route(&format!("/compatibility{version}"), post(check_one))
         .route("/compatibility/subjects/{subject}/versions", post(check_all))
         .route("/config", get(global_level).put(set_level).delete(forget_level))
         .route("/config/{subject}", get(level).put(set_level).delete(forget_level))
-        .route("/mode", get(async || answer::ok(&json!({ "mode": "READWRITE" }))))
-        .route("/mode/{subject}", get(mode))
+        .route("/mode", get(global_mode).put(set_mode).delete(forget_mode))
+        .route("/mode/{subject}", get(mode).put(set_mode).delete(forget_mode))
         .fallback(async || Refusal::no_route())
         .method_not_allowed_fallback(async || {
             Refusal::plain(StatusCode::METHOD_NOT_ALLOWED, "HTTP 405 Method Not Allowed")
@@ -48,9 +56,31 @@ pub(crate) fn router(registry: Registry) -> Router {
 }
 
 async fn schema(State(registry): State<Registry>, target: Target) -> Answer {
-    let id = target.id()?;
-    let text = registry.run(async |c| store::schema_text(c, id).await).await?;
-    Ok(answer::ok(&json!({ "schema": text })))
+    let (id, with_last) = (target.id()?, target.says("fetchMaxId"));
+    let (text, last) = registry
+        .run(async |c| {
+            let text = store::schema_text(&mut *c, id).await?;
+            Ok((text, if with_last { Some(lists::last_id(c).await?) } else { None }))
+        })
+        .await?;
+    let mut body = json!({ "schema": text });
+    if let Some(last) = last {
+        body["maxId"] = last.into();
+    }
+    Ok(answer::ok(&body))
+}
+
+async fn schemas(State(registry): State<Registry>, target: Target) -> Answer {
+    let (prefix, scope) = (target.subject_prefix()?, target.scope());
+    let latest_only = target.says("latestOnly");
+    let (offset, limit) = (target.number("offset").unwrap_or(0), target.number("limit"));
+    let list = registry
+        .run(async |c| lists::schemas(c, prefix, scope, latest_only, offset, limit).await)
+        .await?;
+    let described = |Listed { subject, version, id, text, deleted }| {
+        described(&subject, &Version { version, id, text, deleted })
+    };
+    Ok(answer::ok(&list.into_iter().map(described).collect()))
 }
 
 async fn schema_text(State(registry): State<Registry>, target: Target) -> Answer {
@@ -63,7 +93,7 @@ async fn schema_subjects(State(registry): State<Registry>, target: Target) -> An
     let mut subjects: Vec<String> =
         uses(&registry, &target).await?.into_iter().map(|(subject, _)| subject).collect();
     subjects.dedup();
-    Ok(answer::ok(&json!(subjects)))
+    Ok(answer::ok(&json!(target.part_of(subjects))))
 }
 
 async fn schema_versions(State(registry): State<Registry>, target: Target) -> Answer {
@@ -72,7 +102,7 @@ async fn schema_versions(State(registry): State<Registry>, target: Target) -> An
         .into_iter()
         .map(|(subject, version)| json!({ "subject": subject, "version": version }))
         .collect();
-    Ok(answer::ok(&json!(uses)))
+    Ok(answer::ok(&json!(target.part_of(uses))))
 }
 
 async fn uses(registry: &Registry, target: &Target) -> Result<Vec<(String, i32)>, Refusal> {
@@ -88,7 +118,7 @@ async fn uses(registry: &Registry, target: &Target) -> Result<Vec<(String, i32)>
 async fn subjects(State(registry): State<Registry>, target: Target) -> Answer {
     let (prefix, scope) = (target.subject_prefix()?, target.scope());
     let subjects = registry.run(async |c| store::subjects(c, prefix, scope).await).await?;
-    Ok(answer::ok(&json!(subjects)))
+    Ok(answer::ok(&json!(target.part_of(subjects))))
 }
 
 async fn look_up(
@@ -133,7 +163,7 @@ async fn version_numbers(State(registry): State<Registry>, target: Target) -> An
     if numbers.is_empty() {
         return Err(Refusal::subject_not_found(subject));
     }
-    Ok(answer::ok(&json!(numbers)))
+    Ok(answer::ok(&json!(target.part_of(numbers))))
 }
 
 async fn version_by_number(State(registry): State<Registry>, target: Target) -> Answer {
@@ -143,6 +173,12 @@ async fn version_by_number(State(registry): State<Registry>, target: Target) -> 
 
 async fn version_text(State(registry): State<Registry>, target: Target) -> Answer {
     Ok(answer::text(StatusCode::OK, find_version(&registry, &target).await?.text))
+}
+
+/// No schema refers to another subject here.
+async fn version_references(State(registry): State<Registry>, target: Target) -> Answer {
+    find_version(&registry, &target).await?;
+    Ok(answer::ok(&json!([])))
 }
 
 async fn find_version(registry: &Registry, target: &Target) -> Result<Version, Refusal> {
@@ -156,6 +192,10 @@ async fn find_version(registry: &Registry, target: &Target) -> Result<Version, R
 }
 
 fn describe(subject: &str, found: &Version) -> Response {
+    answer::ok(&described(subject, found))
+}
+
+fn described(subject: &str, found: &Version) -> Value {
     let mut body = json!({
         "subject": subject,
         "version": found.version,
@@ -165,7 +205,7 @@ fn describe(subject: &str, found: &Version) -> Response {
     if found.deleted {
         body["deleted"] = Value::Bool(true);
     }
-    answer::ok(&body)
+    body
 }
 
 async fn delete_subject(State(registry): State<Registry>, target: Target) -> Answer {
@@ -236,14 +276,45 @@ async fn level(State(registry): State<Registry>, target: Target) -> Answer {
     Ok(answer::ok(&json!({ "compatibilityLevel": level.name() })))
 }
 
-/// No subject has a mode of its own, all are in the global one.
-async fn mode(target: Target) -> Answer {
-    let subject = target.subject()?;
-    if target.says("defaultToGlobal") {
-        Ok(answer::ok(&json!({ "mode": "READWRITE" })))
-    } else {
-        Err(Refusal::mode_not_configured(subject))
-    }
+async fn global_mode(State(registry): State<Registry>) -> Answer {
+    let mode = registry.run(async |c| modes::effective_mode(c, GLOBAL).await).await?;
+    Ok(answer::ok(&json!({ "mode": mode.name() })))
+}
+
+async fn mode(State(registry): State<Registry>, target: Target) -> Answer {
+    let (subject, or_global) = (target.subject()?, target.says("defaultToGlobal"));
+    let mode = registry
+        .run(async |c| {
+            if or_global {
+                modes::effective_mode(c, subject).await.map(Some)
+            } else {
+                modes::mode(c, subject).await
+            }
+        })
+        .await?
+        .ok_or_else(|| Refusal::mode_not_configured(subject))?;
+    Ok(answer::ok(&json!({ "mode": mode.name() })))
+}
+
+async fn set_mode(
+    State(registry): State<Registry>,
+    target: Target,
+    Body(body): Body<ModeBody>,
+) -> Answer {
+    let subject = target.subject_or_global()?;
+    let mode = Mode::from_name(body.mode.as_deref().unwrap_or_default())?;
+    registry.run(async |c| modes::set_mode(c, subject, mode).await).await?;
+    Ok(answer::ok(&json!({ "mode": mode.name() })))
+}
+
+async fn forget_mode(State(registry): State<Registry>, target: Target) -> Answer {
+    let subject = target.subject_or_global()?;
+    let mode = match registry.run(async |c| modes::forget_mode(c, subject).await).await? {
+        Some(mode) => mode,
+        None if subject == GLOBAL => Mode::DEFAULT,
+        None => return Err(Refusal::subject_not_found(subject)),
+    };
+    Ok(answer::ok(&json!({ "mode": mode.name() })))
 }
 
 async fn set_level(
@@ -254,13 +325,24 @@ async fn set_level(
     let subject = target.subject_or_global()?;
     let name = body.compatibility.as_deref().unwrap_or_default();
     let level = Level::from_name(name).ok_or_else(Refusal::invalid_level)?;
-    registry.run(async |c| levels::set_level(c, subject, level).await).await?;
+    registry
+        .run(async |c| {
+            modes::require_writable(&mut *c, subject).await?;
+            levels::set_level(c, subject, level).await
+        })
+        .await?;
     Ok(answer::ok(&json!({ "compatibility": level.name() })))
 }
 
 async fn forget_level(State(registry): State<Registry>, target: Target) -> Answer {
     let subject = target.subject_or_global()?;
-    let level = match registry.run(async |c| levels::forget_level(c, subject).await).await? {
+    let forgotten = registry
+        .run(async |c| {
+            modes::require_writable(&mut *c, subject).await?;
+            levels::forget_level(c, subject).await
+        })
+        .await?;
+    let level = match forgotten {
         Some(level) => level,
         None if subject == GLOBAL => Level::DEFAULT,
         None => return Err(Refusal::subject_not_found(subject)),

@@ -5,6 +5,7 @@ use sqlx::{Connection, PgConnection};
 
 use crate::compatibility::{Earlier, Level, objections};
 use crate::levels::effective_level;
+use crate::modes::require_writable;
 use crate::refusal::Refusal;
 use crate::schema::AvroSchema;
 
@@ -20,11 +21,11 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
-    fn takes_live(self) -> bool {
+    pub(crate) fn takes_live(self) -> bool {
         self != Self::DeletedOnly
     }
 
-    fn takes_deleted(self) -> bool {
+    pub(crate) fn takes_deleted(self) -> bool {
         self != Self::Live
     }
 }
@@ -60,6 +61,7 @@ pub(crate) async fn register(
     if let Some(id) = registered_id(&mut transaction, subject, schema).await? {
         return Ok(id);
     }
+    require_writable(&mut transaction, subject).await?;
     let level = effective_level(&mut transaction, subject).await?;
     let earlier = earlier(&mut transaction, subject, level).await?;
     let against = compare(level, schema.clone(), earlier).await?;
@@ -305,6 +307,7 @@ pub(crate) async fn delete_subject(
 ) -> Result<Vec<i32>, Refusal> {
     let mut transaction = connection.begin().await?;
     lock(&mut transaction).await?;
+    require_writable(&mut transaction, subject).await?;
     let live = version_numbers(&mut transaction, subject, Scope::Live).await?;
     let all = version_numbers(&mut transaction, subject, Scope::All).await?;
     match (all.is_empty(), live.is_empty(), permanent) {
@@ -323,11 +326,13 @@ pub(crate) async fn delete_subject(
             .bind(subject)
             .execute(&mut *transaction)
             .await?;
-        // A subject that comes back begins with the global level.
-        sqlx::query("delete from schema_registry.levels where subject = $1")
-            .bind(subject)
-            .execute(&mut *transaction)
-            .await?;
+        // A subject that comes back begins with the global level and mode.
+        for forget in [
+            "delete from schema_registry.levels where subject = $1",
+            "delete from schema_registry.modes where subject = $1",
+        ] {
+            sqlx::query(forget).bind(subject).execute(&mut *transaction).await?;
+        }
     }
     transaction.commit().await?;
     Ok(if permanent { all } else { live })
@@ -342,6 +347,7 @@ pub(crate) async fn delete_version(
 ) -> Result<i32, Refusal> {
     let mut transaction = connection.begin().await?;
     lock(&mut transaction).await?;
+    require_writable(&mut transaction, subject).await?;
     let scope = match wanted {
         Wanted::Latest if !permanent => Scope::Live,
         Wanted::Latest | Wanted::Number(_) => Scope::All,

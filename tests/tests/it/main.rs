@@ -5,12 +5,17 @@ mod bad_headers;
 mod bad_queries;
 mod commands;
 mod contracts;
+mod disk_full;
 mod documents;
 mod faults;
 mod importer;
 mod kill;
 mod month;
+mod relays;
 mod roles;
+mod slow_clients;
+mod strangers;
+mod streams;
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Markdown: links that lead nowhere, and what ARCHITECTURE.md must hold.
+//! Markdown: links that lead nowhere, tests that are named but not there, and what
+//! ARCHITECTURE.md must hold.
 
 use std::path::Path;
 
@@ -47,6 +48,27 @@ pub(super) fn links(root: &Path, name: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
+/// Tests that a table row names after a link to their file, ``[`a.rs`](a.rs) `does_this` ``, and
+/// that the file does not have.
+pub(super) fn tests(root: &Path, name: &str, text: &str) -> Vec<Finding> {
+    let folder = root.join(name);
+    let folder = folder.parent().unwrap_or(root);
+    let mut findings = Vec::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| line.starts_with('|')) {
+        for (file, rest) in line.split("](").skip(1).filter_map(|part| part.split_once(')')) {
+            let Ok(source) = std::fs::read_to_string(folder.join(file)) else { continue };
+            let named = rest.split('[').next().unwrap_or(rest).split('`').skip(1).step_by(2);
+            for test in named.filter(|_| file.ends_with(".rs")) {
+                if !source.contains(&format!("fn {test}(")) {
+                    let text = format!("{file} has no test `{test}`");
+                    findings.push(Finding::new(format!("{name}:{number}"), text));
+                }
+            }
+        }
+    }
+    findings
+}
+
 /// The targets of `[text](target)` in a line; code between backticks holds none.
 fn targets(line: &str) -> Vec<&str> {
     let mut found = Vec::new();
@@ -85,6 +107,16 @@ mod tests {
                 Finding::new("docs/page.md:5", "the link to picture.png leads nowhere"),
             ]
         );
+    }
+
+    #[test]
+    fn a_test_that_is_named_must_be_there() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("a.rs"), "fn goes_well() {}").unwrap();
+        let text = "| **All**, see `b` | [`a.rs`](a.rs) `goes_well`, `is_gone`; [x](b.md) `c` |\n\
+                    [`a.rs`](a.rs) `only_in_tables`\n";
+        let found = tests(root.path(), "page.md", text);
+        assert_eq!(found, [Finding::new("page.md:1", "a.rs has no test `is_gone`")]);
     }
 
     #[test]

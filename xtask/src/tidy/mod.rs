@@ -59,6 +59,7 @@ fn check(root: &Path) -> Result<Vec<Finding>> {
             findings.extend(sources::check(&name, &text, wall_of(&walls, &name)));
         } else if name.ends_with(".md") {
             findings.extend(documents::links(root, &name, &text));
+            findings.extend(documents::tests(root, &name, &text));
         }
     }
     Ok(findings)

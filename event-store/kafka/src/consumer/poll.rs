@@ -322,10 +322,14 @@ impl Poll {
     /// Some partition's offset is not there, and the client does not say which one's: all begin
     /// again where they are, and the beginning finds out.
     fn begin_again(&mut self) {
-        for lane in self.lanes.iter_mut().filter(|lane| lane.started) {
-            lane.wanted = Some(lane.next);
-            lane.started = false;
+        for lane in &mut self.lanes {
+            // Also one that was not started yet: the client may have fetched at the offset that it
+            // was assigned with before it was paused, and what failed so cannot be sought.
             lane.broken = true;
+            if lane.started {
+                lane.wanted = Some(lane.next);
+                lane.started = false;
+            }
         }
     }
 

@@ -10,10 +10,13 @@ mod lane;
 mod producer;
 mod session;
 mod state;
+mod tails;
 mod takeover;
 mod takeovers;
+mod verify;
 
 pub use state::{PartitionState, PartitionStatus, RelayStatus};
+pub use verify::{Finding, PartitionReport, Verification, Verified, VerifyError};
 
 use crate::RelayMetrics;
 use foldstream_core::Outbox;

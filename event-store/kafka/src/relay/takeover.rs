@@ -1,14 +1,11 @@
 //! Finding out what the topic holds already.
 
-use crate::reader::PartitionReader;
+use crate::planted::{Fault, planted};
 use crate::{Delivered, KafkaError};
 use foldstream_core::{Claim, Outbox, OutboxEvent, Progress, TopicPartition};
 use std::time::Duration;
 use tokio::time::timeout;
 use uuid::Uuid;
-
-/// Records looked at in one go.
-const CHUNK: usize = 1000;
 
 /// Why a partition was not taken over.
 #[derive(Debug)]
@@ -38,163 +35,162 @@ pub(super) async fn bounded<T, E: std::error::Error>(
     }
 }
 
-/// A partition under examination.
-pub(super) struct Takeover<'a, O: Outbox> {
-    pub(super) outbox: &'a O,
-    pub(super) reader: &'a mut PartitionReader,
-    pub(super) claim: &'a Claim,
-    pub(super) deadline: Duration,
+/// A partition under examination. What it yields is where the topic's contiguous run of events
+/// ends: read from the recorded offset to the high watermark, counting only last + 1.
+pub(super) struct Scan {
+    claim: Claim,
+    store_id: Uuid,
+    low: i64,
+    high: i64,
+    /// The head of the partition.
+    pub(super) head: u64,
+    /// The offset of the next record.
+    pub(super) next: i64,
+    /// The run so far.
+    pub(super) run: Progress,
+    /// What was recorded, until the record there bears it out.
+    recorded: Option<Progress>,
 }
 
-impl<O: Outbox> Takeover<'_, O> {
-    /// Where the topic's contiguous run of events ends, and the head of the partition. Reads from
-    /// the recorded offset to the high watermark and counts only last + 1.
-    pub(super) async fn run(mut self) -> Result<(Progress, u64), Obstacle> {
-        let partition = &self.claim.partition;
-        let (low, high) = self.reader.watermarks(partition).await?;
-        // Asked for after the watermark: what was in the topic by then is in the store by now.
-        let head = self.head().await?;
-        let (mut run, from) = self.beginning(low, high, head).await?;
-        if from >= high {
-            return Ok((run, head));
-        }
-        self.reader.open(partition, from).await?;
-        let result = self.scan(&mut run, from, high, head).await;
-        self.reader.rest().await?;
-        result.map(|()| (run, head))
-    }
+/// What some records of a partition mean for its examination.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// These counted, and are to be compared with the store.
+    Counted(Vec<(u64, Uuid)>),
+    /// What was recorded is not there: read again from [`Scan::next`].
+    Again,
+}
 
-    async fn head(&self) -> Result<u64, Obstacle> {
-        let heads = bounded(self.deadline, self.outbox.heads()).await.map_err(Obstacle::Outbox)?;
-        let head = heads.into_iter().find(|head| head.partition == self.claim.partition);
-        Ok(head.map_or(0, |head| head.position))
-    }
-
-    /// The recorded progress if the topic bears it out, else nothing; and the offset to read from.
-    async fn beginning(
-        &mut self,
-        low: i64,
-        high: i64,
+impl Scan {
+    /// The examination of a partition between these watermarks, whose head was asked for after
+    /// them: what was in the topic by then is in the store by now.
+    pub(super) fn new(
+        claim: Claim,
+        store_id: Uuid,
+        (low, high): (i64, i64),
         head: u64,
-    ) -> Result<(Progress, i64), Obstacle> {
-        let nothing = (Progress::default(), low);
-        let recorded = self.claim.progress;
+    ) -> Result<Self, Obstacle> {
+        let recorded = claim.progress;
         if recorded.position > head {
             return Err(Obstacle::Contradiction(format!(
                 "position {} was relayed, but the store ends at {head}",
                 recorded.position
             )));
         }
-        let Some(offset) = recorded.offset.filter(|offset| (low..high).contains(offset)) else {
-            return Ok(nothing);
-        };
-        match self.reader.read_at(&self.claim.partition, offset).await? {
-            Some(Ok(event)) if event.position == recorded.position => {
-                self.check_store(event.store_id)?;
-                self.compare(&[(event.position, event.event_id)]).await?;
-                Ok((recorded, offset + 1))
-            }
-            Some(_) | None => Ok(nothing),
+        let offset = recorded.offset.filter(|offset| (low..high).contains(offset));
+        if planted(Fault::ProgressBeforeDelivery) || planted(Fault::SkipLocked) {
+            let (run, recorded, next) = (recorded, None, high);
+            return Ok(Scan { claim, store_id, low, high, head, next, run, recorded });
         }
+        if planted(Fault::TailTakeover) {
+            let (run, recorded, next) = (Progress::default(), None, low.max(high - 1));
+            return Ok(Scan { claim, store_id, low, high, head, next, run, recorded });
+        }
+        Ok(Scan {
+            claim,
+            store_id,
+            low,
+            high,
+            head,
+            next: offset.unwrap_or(low),
+            run: Progress::default(),
+            recorded: offset.map(|_| recorded),
+        })
+    }
+    pub(super) fn partition(&self) -> &TopicPartition {
+        &self.claim.partition
+    }
+    pub(super) fn is_done(&self) -> bool {
+        self.next >= self.high
+    }
+    /// There is no more, whatever the watermark says: its last offsets are not records.
+    pub(super) fn end(&mut self) {
+        self.next = self.high;
     }
 
-    async fn scan(
-        &mut self,
-        run: &mut Progress,
-        from: i64,
-        high: i64,
-        head: u64,
-    ) -> Result<(), Obstacle> {
-        let mut next = from;
-        while next < high {
-            let chunk = self.reader.next(CHUNK, self.deadline).await?;
-            if chunk.records.is_empty() && !chunk.at_end {
-                let silent = format!("{} yields no records", self.claim.partition);
-                return Err(Obstacle::Kafka(KafkaError::Unavailable(silent)));
+    /// Takes in records as they lie in the topic.
+    pub(super) fn look(&mut self, records: &[Delivered]) -> Result<Seen, Obstacle> {
+        let mut counted = Vec::new();
+        for record in records {
+            let offset = crate::reader::offset_of(record);
+            if offset < self.next {
+                continue;
             }
-            let mut counted = Vec::new();
-            for record in &chunk.records {
-                next = crate::reader::offset_of(record) + 1;
-                if next > high {
-                    break;
-                }
-                if let Some(event) = self.look(record, run, head)? {
-                    counted.push(event);
-                }
-            }
-            self.compare(&counted).await?;
-            if chunk.at_end {
+            if offset >= self.high {
+                self.next = self.high;
                 break;
             }
+            if let Some(recorded) = self.recorded.take() {
+                let borne_out = recorded.offset == Some(offset)
+                    && record.as_ref().is_ok_and(|event| event.position == recorded.position);
+                if !borne_out {
+                    self.next = self.low;
+                    return Ok(Seen::Again);
+                }
+                self.run.position = recorded.position.saturating_sub(1);
+            }
+            self.next = offset + 1;
+            counted.extend(self.count(record)?);
         }
-        Ok(())
+        Ok(Seen::Counted(counted))
     }
 
     /// Counts a record if it is the next one.
-    fn look(
-        &self,
-        record: &Delivered,
-        run: &mut Progress,
-        head: u64,
-    ) -> Result<Option<(u64, Uuid)>, Obstacle> {
+    fn count(&mut self, record: &Delivered) -> Result<Option<(u64, Uuid)>, Obstacle> {
         let event = match record {
             Ok(event) => event,
             Err(malformed) => {
-                let partition = &self.claim.partition;
+                let partition = self.partition();
                 tracing::warn!(%partition, %malformed, "the topic holds a record that is not ours");
                 return Ok(None);
             }
         };
-        self.check_store(event.store_id)?;
-        if event.position > head {
+        if event.store_id != self.store_id {
             return Err(Obstacle::Contradiction(format!(
-                "the topic holds position {} at offset {}, but the store ends at {head}",
-                event.position, event.offset
+                "the topic belongs to store {}, not to {}",
+                event.store_id, self.store_id
             )));
         }
-        if event.position != run.position + 1 {
+        if event.position > self.head {
+            return Err(Obstacle::Contradiction(format!(
+                "the topic holds position {} at offset {}, but the store ends at {}",
+                event.position, event.offset, self.head
+            )));
+        }
+        if event.position != self.run.position + 1 && !planted(Fault::TailTakeover) {
             return Ok(None);
         }
-        *run = Progress { position: event.position, offset: Some(event.offset) };
+        self.run = Progress { position: event.position, offset: Some(event.offset) };
         Ok(Some((event.position, event.event_id)))
     }
+}
 
-    fn check_store(&self, found: Uuid) -> Result<(), Obstacle> {
-        let ours = self.outbox.store_id();
-        if found == ours {
-            return Ok(());
+/// Whether these contiguous positions hold the same events in the store.
+pub(super) async fn compare<O: Outbox>(
+    outbox: &O,
+    partition: &TopicPartition,
+    mut found: &[(u64, Uuid)],
+    deadline: Duration,
+) -> Result<(), Obstacle> {
+    while let Some((first, _)) = found.first() {
+        let most = (found.len(), 4 << 20);
+        let events = read(outbox, partition, first - 1, most, deadline).await;
+        let events = events.map_err(Obstacle::Outbox)?;
+        if events.is_empty() {
+            let reason = format!("position {first} is in the topic but not in the store");
+            return Err(Obstacle::Contradiction(reason));
         }
-        let reason = format!("the topic belongs to store {found}, not to {ours}");
-        Err(Obstacle::Contradiction(reason))
-    }
-
-    /// Whether these contiguous positions hold the same events in the store.
-    async fn compare(&self, mut found: &[(u64, Uuid)]) -> Result<(), Obstacle> {
-        while let Some((first, _)) = found.first() {
-            let events = read(
-                self.outbox,
-                &self.claim.partition,
-                first - 1,
-                (found.len(), 4 << 20),
-                self.deadline,
-            );
-            let events = events.await.map_err(Obstacle::Outbox)?;
-            if events.is_empty() {
-                let reason = format!("position {first} is in the topic but not in the store");
-                return Err(Obstacle::Contradiction(reason));
+        for ((position, id), event) in found.iter().zip(&events) {
+            if (*position, *id) != (event.position, event.event_id) {
+                return Err(Obstacle::Contradiction(format!(
+                    "position {position} is event {id} in the topic, but {} in the store",
+                    event.event_id
+                )));
             }
-            for ((position, id), event) in found.iter().zip(&events) {
-                if (*position, *id) != (event.position, event.event_id) {
-                    return Err(Obstacle::Contradiction(format!(
-                        "position {position} is event {id} in the topic, but {} in the store",
-                        event.event_id
-                    )));
-                }
-            }
-            found = &found[events.len().min(found.len())..];
         }
-        Ok(())
+        found = &found[events.len().min(found.len())..];
     }
+    Ok(())
 }
 
 /// Events after a position; `most` says how many and how many bytes.

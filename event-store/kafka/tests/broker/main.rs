@@ -6,6 +6,8 @@ mod consumer;
 mod outage;
 mod registry;
 mod relay;
+mod sharing;
 mod support;
 mod topics;
+mod verify;
 mod wire;

@@ -81,21 +81,6 @@ async fn a_relay_without_its_claim_stops_and_another_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_relays_share_partitions() {
-    let (_, name) = topic(2).await;
-    let store = MemoryStore::new(&name, 2);
-    store.take_away(&TopicPartition::new(&name, 1));
-    let one = Running::start(store.outbox(), &infra().kafka);
-    eventually(LONG, "the first has one", async || one.watch.status().partitions.len() == 1).await;
-    let two = Running::start(store.outbox(), &infra().kafka);
-    eventually(LONG, "the second has none", async || two.watch.status().claimed).await;
-    one.stop().await;
-    eventually(LONG, "the second took over", async || two.watch.status().partitions.len() == 1)
-        .await;
-    two.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_topic_is_waited_for_and_a_new_one_is_filled_again() {
     let (cluster, name) = topic(1).await;
     let at = TopicPartition::new(&name, 0);

@@ -1,13 +1,15 @@
 //! An event store in memory, as relays see it, and topics of the test's own.
 
 use foldstream_core::{
-    Claim, Head, Outbox, OutboxEvent, Progress, Timestamp, TopicPartition, partition_of,
+    Claim, Claims, Head, Lease, Outbox, OutboxEvent, Progress, Timestamp, TopicPartition,
+    partition_of,
 };
 use foldstream_kafka::{
     Cluster, Delivered, PartitionReader, Received, Relay, RelayOptions, RelayWatch, TopicSpec,
 };
 use foldstream_testkit::{infra, unique};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -30,6 +32,9 @@ struct Partition {
 pub(crate) struct MemoryStore {
     pub(crate) id: Uuid,
     partitions: Mutex<BTreeMap<TopicPartition, Partition>>,
+    /// Relays that count for the shares.
+    living: Mutex<Vec<Uuid>>,
+    claims: AtomicUsize,
     appended: Notify,
 }
 
@@ -52,6 +57,8 @@ impl MemoryStore {
         Arc::new(MemoryStore {
             id: Uuid::new_v4(),
             partitions: Mutex::new(all.collect()),
+            living: Mutex::default(),
+            claims: AtomicUsize::new(0),
             appended: Notify::new(),
         })
     }
@@ -111,8 +118,23 @@ impl MemoryStore {
         partition.owner = Some(Uuid::new_v4());
         partition.epoch += 1;
     }
+    /// How often relays renewed.
+    pub(crate) fn claims(&self) -> usize {
+        self.claims.load(Ordering::Relaxed)
+    }
+    pub(crate) fn epochs(&self) -> Vec<i64> {
+        self.partitions.lock().unwrap().values().map(|p| p.epoch).collect()
+    }
+    /// Makes free what a dead relay owned, as when its leases run out.
+    pub(crate) fn bury(&self, dead: Uuid) {
+        for partition in self.partitions.lock().unwrap().values_mut() {
+            partition.owner = partition.owner.filter(|owner| *owner != dead);
+        }
+        self.living.lock().unwrap().retain(|owner| *owner != dead);
+    }
     /// Makes all partitions free, as when leases run out.
     pub(crate) fn expire(&self) {
+        self.living.lock().unwrap().clear();
         for partition in self.partitions.lock().unwrap().values_mut() {
             partition.owner = None;
         }
@@ -140,21 +162,42 @@ impl Outbox for MemoryOutbox {
     fn store_id(&self) -> Uuid {
         self.store.id
     }
-    async fn claim(&self) -> Result<Vec<Claim>, Never> {
-        let mut claims = Vec::new();
-        for (at, partition) in self.store.partitions.lock().unwrap().iter_mut() {
-            if partition.owner.is_none() {
+    async fn claim(&self) -> Result<Claims, Never> {
+        self.store.claims.fetch_add(1, Ordering::Relaxed);
+        let mut partitions = self.store.partitions.lock().unwrap();
+        let mut living = self.store.living.lock().unwrap();
+        if !living.contains(&self.owner) {
+            living.push(self.owner);
+        }
+        let rank = living.iter().position(|owner| *owner == self.owner).unwrap();
+        let share = (partitions.len() + living.len() - 1 - rank) / living.len();
+        let mut count = partitions.values().filter(|p| p.owner == Some(self.owner)).count();
+        let mut held = Vec::new();
+        for (at, partition) in partitions.iter_mut() {
+            if partition.owner.is_none() && count < share {
+                count += 1;
                 partition.owner = Some(self.owner);
                 partition.epoch += 1;
             }
             if partition.owner == Some(self.owner) {
                 let Partition { epoch, progress, .. } = *partition;
-                claims.push(Claim { partition: at.clone(), epoch, progress });
+                held.push(Claim { partition: at.clone(), epoch, progress });
             }
         }
-        Ok(claims)
+        Ok(Claims { held, share })
+    }
+    async fn give_up(&self, claims: &[Claim]) -> Result<(), Never> {
+        let mut partitions = self.store.partitions.lock().unwrap();
+        for claim in claims {
+            let partition = partitions.get_mut(&claim.partition).unwrap();
+            if partition.epoch == claim.epoch && partition.owner == Some(self.owner) {
+                partition.owner = None;
+            }
+        }
+        Ok(())
     }
     async fn release(&self) -> Result<(), Never> {
+        self.store.living.lock().unwrap().retain(|owner| *owner != self.owner);
         for partition in self.store.partitions.lock().unwrap().values_mut() {
             if partition.owner == Some(self.owner) {
                 partition.owner = None;
@@ -192,6 +235,29 @@ impl Outbox for MemoryOutbox {
         }
         Ok(lost)
     }
+    async fn leases(&self) -> Result<Vec<Lease>, Never> {
+        let partitions = self.store.partitions.lock().unwrap();
+        let lease = |(at, partition): (&TopicPartition, &Partition)| Lease {
+            partition: at.clone(),
+            owner: partition.owner.map(|owner| owner.to_string()),
+            epoch: partition.epoch,
+            expires_at: None,
+            has_expired: false,
+            progress: partition.progress,
+            head: partition.events.len() as u64,
+        };
+        Ok(partitions.iter().map(lease).collect())
+    }
+    async fn rewind(&self, at: &TopicPartition, to: Progress) -> Result<bool, Never> {
+        let mut partitions = self.store.partitions.lock().unwrap();
+        let partition = partitions.get_mut(at).unwrap();
+        let had_come = partition.progress.position >= to.position;
+        if had_come {
+            partition.progress = to;
+            partition.epoch += 1;
+        }
+        Ok(had_come)
+    }
     async fn heads(&self) -> Result<Vec<Head>, Never> {
         let partitions = self.store.partitions.lock().unwrap();
         let head = |(at, partition): (&TopicPartition, &Partition)| Head {
@@ -211,6 +277,7 @@ impl Outbox for MemoryOutbox {
 /// A relay at work.
 pub(crate) struct Running {
     pub(crate) watch: RelayWatch,
+    owner: Uuid,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -219,10 +286,15 @@ impl Running {
         let mut options = RelayOptions::new(bootstrap, "http://registry:1/");
         options.renew_every = Duration::from_millis(300);
         options.record_every = Duration::from_millis(50);
+        let owner = outbox.owner;
         let relay = Relay::new(outbox, options, None);
         let (watch, shutdown) = (relay.watch(), CancellationToken::new());
         let task = tokio::spawn(relay.run(shutdown.clone()));
-        Running { watch, shutdown, task }
+        Running { watch, owner, shutdown, task }
+    }
+    /// Who it is in the store's leases.
+    pub(crate) fn owner(&self) -> Uuid {
+        self.owner
     }
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();

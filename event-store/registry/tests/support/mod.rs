@@ -1,14 +1,12 @@
-//! A registry on a real socket over a real Postgres, and a link to it that can be cut.
+//! A registry on a real socket over a real Postgres.
 
 #![allow(dead_code, reason = "not every test file uses all of it")]
-
-use std::net::SocketAddr;
 
 use foldstream_registry::Registry;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 /// A registry that serves until it is dropped.
 pub(crate) struct Server {
@@ -93,59 +91,4 @@ pub(crate) fn record(fields: &str) -> String {
 pub(crate) fn code((status, body): &(StatusCode, Value)) -> (u16, i64) {
     assert!(body["message"].is_string(), "{body}");
     (status.as_u16(), body["error_code"].as_i64().expect("an error code"))
-}
-
-/// A TCP link to a server that can be cut and mended.
-pub(crate) struct Link {
-    address: SocketAddr,
-    target: String,
-    task: Option<JoinHandle<()>>,
-}
-
-impl Link {
-    /// A link to `host:port`.
-    pub(crate) async fn to(target: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("a bound port");
-        let task = Some(tokio::spawn(forward(listener, target.to_owned())));
-        Self { address, target: target.to_owned(), task }
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.address.port()
-    }
-
-    /// Closes all connections and takes no new ones.
-    pub(crate) async fn cut(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-            assert!(task.await.expect_err("it was aborted").is_cancelled());
-        }
-    }
-
-    pub(crate) async fn mend(&mut self) {
-        let listener = TcpListener::bind(self.address).await.expect("the same port again");
-        self.task = Some(tokio::spawn(forward(listener, self.target.clone())));
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
-}
-
-async fn forward(listener: TcpListener, target: String) {
-    let mut connections = JoinSet::new();
-    while let Ok((mut inward, _)) = listener.accept().await {
-        let target = target.clone();
-        connections.spawn(async move {
-            if let Ok(mut outward) = TcpStream::connect(target).await {
-                // A connection that breaks is what this link is for.
-                let _ = tokio::io::copy_bidirectional(&mut inward, &mut outward).await;
-            }
-        });
-    }
 }

@@ -1,22 +1,15 @@
 //! A database that is away, slow or busy.
 
 use crate::harness::{Api, serve, thing, token};
-use crate::proxy::Proxy;
 use crate::sample::ThingRow;
 use axum::Router;
 use axum::routing::{get, post};
 use foldstream_queries::{OpenError, Options, Queries, QueryMetrics};
 use foldstream_service::metrics::HttpMetrics;
 use foldstream_testkit::eventually;
+use foldstream_testkit::proxy::Proxy;
 use sqlx::Executor;
 use std::time::{Duration, Instant};
-
-/// `user:password@host:port` of a URL, and what is around it.
-fn authority(url: &str) -> (&str, &str, &str) {
-    let start = url.find("://").expect("a URL") + 3;
-    let end = start + url[start..].find('/').expect("a path");
-    (&url[..start], &url[start..end], &url[end..])
-}
 
 async fn answers_again(api: &Api) {
     eventually(Duration::from_secs(5), "an answer again", async || {
@@ -28,19 +21,14 @@ async fn answers_again(api: &Api) {
 #[tokio::test]
 async fn while_postgres_is_away_the_answer_is_503_and_then_it_recovers() {
     let infra = &foldstream_testkit::infra().postgres_admin_url;
-    let (_, place, _) = authority(infra);
-    let target = place.rsplit('@').next().expect("a host").to_owned();
-    let proxy = Proxy::to(target).await;
-    let port = proxy.port;
+    let proxy = Proxy::before(infra).await;
     let api = Api::start_with("away", |options| {
-        let (scheme, place, path) = authority(&options.read_database_url);
-        let user = place.rsplit_once('@').map_or(String::new(), |(user, _)| format!("{user}@"));
-        options.read_database_url = format!("{scheme}{user}127.0.0.1:{port}{path}");
+        options.read_database_url = proxy.instead_of(&options.read_database_url);
     })
     .await;
     api.write(&[thing("a", 1)]).await;
     assert_eq!(api.get("/v1/things/a/1").await.status, 200);
-    proxy.set_open(false);
+    proxy.down();
     for path in ["/v1/things", "/v1/things/a/1"] {
         let started = Instant::now();
         let answer = api.get(path).await;
@@ -51,7 +39,7 @@ async fn while_postgres_is_away_the_answer_is_503_and_then_it_recovers() {
     let waiting = [("consistency-token", token(0, 1)), ("prefer", "wait=1".to_owned())];
     let waiting: Vec<_> = waiting.iter().map(|(n, v)| (*n, v.as_str())).collect();
     assert_eq!(api.get_with("/v1/things", &waiting).await.problem().0, 503);
-    proxy.set_open(true);
+    proxy.heal();
     answers_again(&api).await;
 }
 

@@ -3,10 +3,10 @@
 #![allow(unreachable_pub, reason = "nobody reaches into a test")]
 
 mod bad_input;
+mod exhaustion;
 mod faults;
 mod harness;
 mod pages;
-mod proxy;
 mod reads;
 mod sample;
 mod tokens;
