@@ -6,8 +6,8 @@
 //! commit make up the next one (group commit). A command may touch several streams: then all of it
 //! is appended, or nothing ([`EventStore::execute_all`]).
 //!
-//! States are kept in memory, and now and then as snapshots for aggregates that ask for it. Both may
-//! be lost or wrong at any time: what is decided on a state is confirmed by version at the append.
+//! States are kept in memory, and now and then as snapshots for aggregates that ask for it. Both
+//! may be lost or wrong at any time: what is decided on a state is confirmed by version at the append.
 
 mod append;
 mod backlog;

@@ -6,7 +6,7 @@ use crate::batch::{Batch, Outcome};
 use crate::connection::{connect, in_time};
 use crate::jobs::{Answer, Job};
 use crate::writer::Shared;
-use crate::{ExecuteError, Executed, StoreError, Verdict};
+use crate::{ExecuteError, Executed, Verdict};
 use foldstream_core::{ConsistencyToken, Uuid};
 use tokio::sync::oneshot;
 
@@ -57,7 +57,7 @@ pub(crate) async fn look_up(common: &Shared, jobs: Vec<Job>) -> Vec<Job> {
             sqlx::query_scalar("select command_id from events where command_id = any ($1)")
                 .bind(ids)
                 .fetch_all(&mut connection);
-        Ok::<Vec<Uuid>, StoreError>(in_time(common.timings.call, select).await?)
+        in_time(common.timings.call, select).await
     };
     let found = found.await.unwrap_or_default();
     let mut applied = Vec::new();

@@ -6,6 +6,7 @@ use apache_avro::schema::{
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::panic::catch_unwind;
 
 use crate::canonical::{MAX_NODES, canonical_text};
 
@@ -28,7 +29,10 @@ impl AvroSchema {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let json: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let text = canonical_text(&json)?;
-        let schema = Schema::parse_str(&text).map_err(|error| error.to_string())?;
+        // The library panics on some texts instead of refusing them.
+        let schema = catch_unwind(|| Schema::parse_str(&text))
+            .map_err(|_| "this is no Avro schema".to_owned())?
+            .map_err(|error| error.to_string())?;
         let resolved = ResolvedSchema::new(&schema).map_err(|error| error.to_string())?;
         let names = resolved.get_names();
         let mut writer = WriteOut { names, open: Vec::new(), nodes: 0 };

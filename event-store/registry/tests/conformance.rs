@@ -289,3 +289,15 @@ async fn lists_have_parts_and_name_everything() {
     let all = server.get("/schemas?deleted=true").await;
     assert_eq!(all.1.as_array().map(Vec::len), Some(3));
 }
+
+#[tokio::test]
+async fn a_text_that_the_avro_library_panics_at_is_refused_like_any_other() {
+    let database = database("registry").await;
+    let server = Server::start(&database.url).await;
+    let found = std::fs::read("../../fuzz/corpus/decode/library-panics-at-schema").unwrap();
+    let text = &found[1..=found.iter().rposition(|byte| *byte == b'}').unwrap()];
+    let text = std::str::from_utf8(text).unwrap();
+    let (status, problem) = server.post_schema("/subjects/a/versions", text).await;
+    assert_eq!((status.as_u16(), &problem["error_code"]), (422, &json!(42201)), "{problem}");
+    server.register("a", r#""int""#).await;
+}

@@ -3,7 +3,7 @@
 
 use foldstream_core::{RawRecord, TopicPartition};
 use foldstream_kafka::{Delivered, Malformed, Received};
-use foldstream_tables::checkpoints::Checkpoint;
+use foldstream_tables::checkpoints::{Checkpoint, PartitionState};
 use std::collections::VecDeque;
 use std::time::Instant;
 use uuid::Uuid;
@@ -321,5 +321,23 @@ impl Slice {
             records: self.records.split_off(count),
             offsets: self.offsets.split_off(count),
         }
+    }
+}
+
+impl Gap {
+    /// The gap as operators read it.
+    pub(crate) fn told(&self) -> (PartitionState, String) {
+        let detail = format!(
+            "position {} is missing in the topic, later ones are there; \
+             send it again from the event store",
+            self.missing
+        );
+        (PartitionState::Gap, detail)
+    }
+}
+impl Block {
+    /// What stops the partition, as operators read it.
+    pub(crate) fn told(&self) -> (PartitionState, String) {
+        (PartitionState::Failed, format!("position {}: {}", self.position, self.reason))
     }
 }

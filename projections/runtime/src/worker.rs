@@ -11,7 +11,7 @@ use crate::writer::{News, Outcome, Portion, Writer};
 use foldstream_core::TopicPartition;
 use foldstream_kafka::{Batch, ConsumerEvent, ConsumerState};
 use foldstream_tables::checkpoints::{Checkpoint, PartitionState};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -26,7 +26,8 @@ const WAITING_BYTES: usize = 8 << 20;
 const WAITING_RECORDS: usize = 20_000;
 /// A gap that lasts so long gives an alarm.
 const GAP_ALARM: Duration = Duration::from_secs(30);
-/// A partition that another owner took while the group says it is ours is claimed again after this.
+/// A partition that another owner took while the group says it is ours is claimed again after this;
+/// so is one whose next record has a schema that the registry does not know yet.
 const CLAIM_AGAIN: Duration = Duration::from_secs(5);
 /// What runs at shutdown has so long to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -64,6 +65,8 @@ pub(crate) struct Worker<S> {
     news: VecDeque<News>,
     /// The partition from which the next batch begins, so that none starves.
     turn: Option<TopicPartition>,
+    /// Partitions whose next record has a schema that the registry does not know yet.
+    without_schema: BTreeSet<TopicPartition>,
     state: State,
 }
 
@@ -71,7 +74,8 @@ impl<S: Source> Worker<S> {
     pub(crate) fn new(writer: Arc<Writer>, source: S) -> Self {
         writer.metrics.set_state(writer.build.read_model, State::Starting);
         let (owned, news) = (BTreeMap::new(), VecDeque::new());
-        Worker { writer, source, owned, news, turn: None, state: State::Starting }
+        let without_schema = BTreeSet::new();
+        Worker { writer, source, owned, news, turn: None, without_schema, state: State::Starting }
     }
 
     /// Folds until shutdown.
@@ -208,7 +212,10 @@ impl<S: Source> Worker<S> {
             }
             ConsumerEvent::Revoked { partitions, lost: _ } => {
                 // What is being written of them is written or not by the checkpoint alone.
-                partitions.iter().for_each(|at| drop(self.owned.remove(at)));
+                for at in &partitions {
+                    self.owned.remove(at);
+                    self.without_schema.remove(at);
+                }
             }
             ConsumerEvent::Batch(batch) => self.take(batch),
             ConsumerEvent::OutOfRange { partition, generation, offset, low, high } => {
@@ -294,6 +301,9 @@ impl<S: Source> Worker<S> {
         for (at, epoch, position) in outcome.committed {
             if let Some(partition) = self.find(&at).filter(|p| p.epoch == epoch) {
                 partition.committed = position;
+                if self.without_schema.remove(&at) {
+                    tracing::info!(partition = %at, "the schema is known now, goes on");
+                }
             }
         }
         for (at, epoch) in outcome.lost {
@@ -308,12 +318,35 @@ impl<S: Source> Worker<S> {
             else {
                 continue;
             };
+            let generation = partition.generation;
             partition.fail(failure.position, failure.reason);
+            if failure.passing {
+                let told = partition.block().map(|block| block.told());
+                self.ask_again(failure.at, generation, failure.epoch, told);
+                continue;
+            }
             let told = partition.block().map(|block| block.told());
             self.source.pause(&failure.at);
             if let Some((state, detail)) = told {
                 self.tell(News { at: failure.at, epoch: failure.epoch, state, detail });
             }
+        }
+    }
+
+    /// Reads a partition again a little later, from what is committed: nothing is left out.
+    fn ask_again(
+        &mut self,
+        at: TopicPartition,
+        generation: u64,
+        epoch: i64,
+        told: Option<(PartitionState, String)>,
+    ) {
+        let from = Instant::now() + CLAIM_AGAIN;
+        self.owned.insert(at.clone(), Owned::Unclaimed { generation, from });
+        if let Some((state, detail)) = told
+            && self.without_schema.insert(at.clone())
+        {
+            self.tell(News { at, epoch, state, detail });
         }
     }
 
@@ -340,7 +373,8 @@ impl<S: Source> Worker<S> {
                 state = State::Gap;
             }
         }
-        if state != State::Failed && self.writer.waiting.load(Ordering::Relaxed) {
+        let waits = self.writer.waiting.load(Ordering::Relaxed) || !self.without_schema.is_empty();
+        if state != State::Failed && waits {
             state = State::Waiting;
         }
         if state != self.state {
@@ -358,21 +392,5 @@ async fn ended(job: &mut Option<JoinHandle<Done>>) -> Done {
             Done::Ended
         }),
         None => std::future::pending().await,
-    }
-}
-
-impl crate::partition::Gap {
-    fn told(&self) -> (PartitionState, String) {
-        let detail = format!(
-            "position {} is missing in the topic, later ones are there; \
-             send it again from the event store",
-            self.missing
-        );
-        (PartitionState::Gap, detail)
-    }
-}
-impl crate::partition::Block {
-    fn told(&self) -> (PartitionState, String) {
-        (PartitionState::Failed, format!("position {}: {}", self.position, self.reason))
     }
 }

@@ -59,6 +59,8 @@ pub(crate) struct Failure {
     pub(crate) epoch: i64,
     pub(crate) position: u64,
     pub(crate) reason: String,
+    /// Whether it may be over by itself: the registry does not know the schema yet.
+    pub(crate) passing: bool,
 }
 impl Outcome {
     /// Whether nothing of the slice is to be written any more.
@@ -137,7 +139,8 @@ impl Writer {
         outcome
     }
 
-    /// Finds the schema of each record. A record whose schema is unknown stops its partition.
+    /// Finds the schema of each record. A record whose schema is unknown stops its partition, until
+    /// it is known.
     async fn with_schemas(&self, portions: Vec<Portion>, outcome: &mut Outcome) -> Vec<Slice> {
         let mut slices = Vec::with_capacity(portions.len());
         let mut patience = Patience::new(self);
@@ -150,14 +153,16 @@ impl Writer {
                         Ok(writer) => break writer,
                         Err(error) => error,
                     };
-                    if error.is_transient() {
+                    let passing = matches!(error, SchemaError::Unknown(_));
+                    if error.is_transient() && !passing {
                         if patience.wait(&error.to_string()).await {
                             continue;
                         }
                         break 'portions;
                     }
                     let (position, reason) = (record.position, undecodable(&error));
-                    outcome.failed.push(Failure { at: at.clone(), epoch, position, reason });
+                    let at_fault = at.clone();
+                    outcome.failed.push(Failure { at: at_fault, epoch, position, reason, passing });
                     slices.push(Slice { at, epoch, store_id, records: raw, offsets });
                     continue 'portions;
                 };
@@ -338,7 +343,8 @@ fn divide(
             if let Some(slice) = slices.iter_mut().find(|slice| slice.at == at) {
                 let before = slice.records.iter().take_while(|r| r.position < position).count();
                 drop(slice.split_off(before));
-                outcome.failed.push(Failure { at, epoch: slice.epoch, position, reason });
+                let (epoch, passing) = (slice.epoch, false);
+                outcome.failed.push(Failure { at, epoch, position, reason, passing });
             }
             stack.push(slices);
         }
@@ -347,7 +353,8 @@ fn divide(
                 [] => return,
                 [slice] if slice.records.len() == 1 => {
                     let (at, epoch, position) = (slice.at.clone(), slice.epoch, slice.to());
-                    return outcome.failed.push(Failure { at, epoch, position, reason });
+                    let passing = false;
+                    return outcome.failed.push(Failure { at, epoch, position, reason, passing });
                 }
                 [slice] => vec![slice.split_off(slice.records.len() / 2)],
                 several => {

@@ -3,8 +3,8 @@
 use super::{Fixture, LONG, STORE, event_id, metrics, models};
 use crate::{Projections, status};
 use foldstream_core::{
-    Claim, EventSet, Head, Outbox, OutboxEvent, Progress, Timestamp, TopicPartition, Uuid,
-    WriterSchema, partition_of,
+    Claim, Claims, EventSet, Head, Lease, Outbox, OutboxEvent, Progress, Timestamp, TopicPartition,
+    Uuid, WriterSchema, partition_of,
 };
 use foldstream_kafka::{Cluster, Relay, RelayOptions, TopicSpec};
 use foldstream_tables::{pool, write_heads};
@@ -75,7 +75,7 @@ impl Outbox for Memory {
     fn store_id(&self) -> Uuid {
         STORE
     }
-    async fn claim(&self) -> Result<Vec<Claim>, Never> {
+    async fn claim(&self) -> Result<Claims, Never> {
         let mut inner = self.inner.lock().unwrap();
         inner.epoch = inner.epoch.max(1);
         let claim = |partition| Claim {
@@ -83,7 +83,11 @@ impl Outbox for Memory {
             epoch: inner.epoch,
             progress: inner.progress.get(&partition).copied().unwrap_or_default(),
         };
-        Ok((0..PARTITIONS).map(claim).collect())
+        let held = (0..PARTITIONS).map(claim).collect();
+        Ok(Claims { held, share: PARTITIONS as usize })
+    }
+    async fn give_up(&self, _: &[Claim]) -> Result<(), Never> {
+        Ok(())
     }
     async fn release(&self) -> Result<(), Never> {
         self.inner.lock().unwrap().epoch += 1;
@@ -106,6 +110,12 @@ impl Outbox for Memory {
             inner.progress.insert(claim.partition.partition, *progress);
         }
         Ok(Vec::new())
+    }
+    async fn leases(&self) -> Result<Vec<Lease>, Never> {
+        Ok(Vec::new())
+    }
+    async fn rewind(&self, _: &TopicPartition, _: Progress) -> Result<bool, Never> {
+        Ok(false)
     }
     async fn heads(&self) -> Result<Vec<Head>, Never> {
         let inner = self.inner.lock().unwrap();

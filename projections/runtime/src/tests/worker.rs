@@ -6,6 +6,7 @@ use crate::source::Source;
 use crate::worker::Worker;
 use crate::writer::Writer;
 use crate::{ProjectionStatus, status};
+use foldstream_core::EventSet;
 use foldstream_core::{AnyReadModel, Topic, TopicPartition, Uuid};
 use foldstream_kafka::{Batch, ConsumerEvent, Delivered, Received};
 use foldstream_tables::checkpoints::BuildRef;
@@ -238,6 +239,45 @@ async fn an_undecodable_record_stops_its_partition_after_those_before_it() {
     assert!(states[0].detail.as_ref().unwrap().starts_with("position 2: "), "{states:?}");
     assert!(states[1].detail.as_ref().unwrap().contains("no schema 4711"), "{states:?}");
     assert_eq!(rows(&pool).await, [row("a0", "1.0000", 1), row("a1", "2.0000", 2)]);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_schema_that_the_registry_learns_late_stops_its_partition_only_until_then() {
+    let fixture = Fixture::new().await;
+    let pool = pool(&fixture.database.url, 2, LONG).unwrap();
+    let mut worker = Running::new(&fixture, accounts()).await;
+    worker.assign(&[0, 1]).await;
+    let record = |p: i32, position: u64| {
+        fixture.record((p, position as i64 - 1), position, &format!("a{p}"), deposited(1))
+    };
+    let next_id = fixture.schema_ids.iter().max().unwrap() + 1;
+    let early = Received { schema_id: next_id, ..record(0, 2) };
+    worker.deliver(0, [record(0, 1), early.clone(), record(0, 3)]);
+    worker.deliver(1, [record(1, 1)]);
+    reaches(&pool, 2).await;
+    let states = eventually(LONG, "partition 0 stands still", async || {
+        let now = the_status(&pool).await?;
+        let stands = now.partitions[0].state == "failed" && worker.state() == "waiting";
+        if stands { Ok(now.partitions) } else { Err(format!("{now:?}")) }
+    })
+    .await;
+    assert!(states[0].detail.as_ref().unwrap().contains("knows no schema"), "{states:?}");
+    let trouble = fixture.registry.trouble().unwrap();
+    assert!(trouble.contains(&format!("waiting for schema {next_id}")), "{trouble}");
+    // The other partition goes on meanwhile.
+    worker.deliver(1, [record(1, 2), record(1, 3)]);
+    reaches(&pool, 4).await;
+
+    let schema = AccountEvent::schemas()[0].json.to_string().replace("Money came in.", "Income.");
+    let subject = "test.accounts-test.accounts.Deposited";
+    assert_eq!(fixture.registry.register(subject, &schema).await, Ok(next_id));
+    assert_eq!(worker.start().await, (0, 0), "from the last applied record on");
+    worker.deliver(0, [record(0, 1), early, record(0, 3)]);
+    reaches(&pool, 6).await;
+    assert_eq!(rows(&pool).await, [row("a0", "3.0000", 3), row("a1", "3.0000", 3)]);
+    assert_eq!(fixture.registry.trouble(), None);
+    eventually(LONG, "running", async || worker.state() == "running").await;
     worker.stop().await;
 }
 
