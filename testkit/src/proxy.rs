@@ -132,14 +132,16 @@ impl Proxy {
         Self::on(listener.expect("a machine has free ports"), target.into())
     }
 
-    /// A proxy to `host:port` on this port of 127.0.0.1.
+    /// A proxy to `host:port` on a socket that is bound already: for a port that others have to be
+    /// told before.
     ///
     /// # Panics
-    /// The port is taken.
-    pub async fn on_port(port: u16, target: impl Into<String>) -> Self {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+    /// The socket cannot be used.
+    pub async fn on_socket(socket: std::net::TcpListener, target: impl Into<String>) -> Self {
+        let nonblocking = socket.set_nonblocking(true);
+        match nonblocking.and_then(|()| TcpListener::from_std(socket)) {
             Ok(listener) => Self::on(listener, target.into()),
-            Err(error) => panic!("port {port} for a proxy: {error}"),
+            Err(error) => panic!("a socket for a proxy: {error}"),
         }
     }
 

@@ -9,7 +9,8 @@ pub(crate) enum Fault {
     PollBySequence,
     /// Progress is what was sent, and the next owner believes it.
     ProgressBeforeDelivery,
-    /// As [`Fault::PollBySequence`], for relays that share a partition; it believes what is recorded.
+    /// As [`Fault::PollBySequence`], for relays that share a partition and believe what is
+    /// recorded.
     SkipLocked,
     /// After a delivery that failed, the relay resumes after the last record of the topic, and what
     /// its producer still holds is sent all the same.

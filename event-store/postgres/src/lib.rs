@@ -7,7 +7,8 @@
 //! is appended, or nothing ([`EventStore::execute_all`]).
 //!
 //! States are kept in memory, and now and then as snapshots for aggregates that ask for it. Both
-//! may be lost or wrong at any time: what is decided on a state is confirmed by version at the append.
+//! may be lost or wrong at any time: what is decided on a state is confirmed by version at the
+//! append.
 
 mod append;
 mod backlog;

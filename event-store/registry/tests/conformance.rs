@@ -255,6 +255,10 @@ async fn a_mode_stops_changes_and_nothing_else() {
     assert_eq!(code(&put("/mode", "IMPORT").await), (422, 42205));
 }
 
+fn version(subject: &str, version: i32, id: i32, text: &str) -> Value {
+    json!({ "subject": subject, "version": version, "id": id, "schema": text })
+}
+
 #[tokio::test]
 async fn lists_have_parts_and_name_everything() {
     let database = database("registry").await;
@@ -263,7 +267,6 @@ async fn lists_have_parts_and_name_everything() {
     for (subject, schema) in [("a", r#""int""#), ("b", r#""int""#), ("b", r#""long""#)] {
         server.register(subject, schema).await;
     }
-    let version = |subject: &str, version: i32, id: i32, text: &str| json!({ "subject": subject, "version": version, "id": id, "schema": text });
     let (a1, b1) = (version("a", 1, 1, r#""int""#), version("b", 1, 1, r#""int""#));
     let b2 = version("b", 2, 2, r#""long""#);
     for (path, expected) in [

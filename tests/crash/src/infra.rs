@@ -1,10 +1,14 @@
 //! Kafka and Postgres for one or several worlds.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex, Weak};
 
 use foldstream_local::{Detour, Local, free_port};
 
 use crate::world::{blocking, lock};
+
+/// A way to Kafka with the socket of its proxy.
+pub(crate) type Way = (Detour, TcpListener);
 
 /// Kafka and Postgres, with some ways to Kafka that lead through proxies.
 #[derive(Debug)]
@@ -12,7 +16,7 @@ pub struct Infra {
     /// Both.
     pub local: Local,
     /// Those that no world uses now.
-    detours: Mutex<Vec<Detour>>,
+    detours: Mutex<Vec<Way>>,
 }
 
 impl Infra {
@@ -21,9 +25,14 @@ impl Infra {
     /// # Errors
     /// They do not start.
     pub async fn start(worlds: usize) -> Result<Arc<Self>, String> {
-        let detour = |_| Detour { listen: free_port(), advertise: free_port() };
-        let detours: Vec<Detour> = (0..worlds).map(detour).collect();
-        let given = detours.clone();
+        let way = |_| {
+            let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let advertise = socket.local_addr()?.port();
+            Ok((Detour { listen: free_port(), advertise }, socket))
+        };
+        let detours: std::io::Result<Vec<Way>> = (0..worlds).map(way).collect();
+        let detours = detours.map_err(|error| error.to_string())?;
+        let given = detours.iter().map(|(detour, _)| *detour).collect();
         let started = blocking(move || {
             Local::ephemeral_with(|options| options.kafka_detours = given, &mut |_| {})
         });
@@ -47,11 +56,11 @@ impl Infra {
     }
 
     /// A way to Kafka that nobody else uses.
-    pub(crate) fn take_detour(&self) -> Option<Detour> {
+    pub(crate) fn take_detour(&self) -> Option<Way> {
         lock(&self.detours).pop()
     }
 
-    pub(crate) fn give_back(&self, detour: Detour) {
-        lock(&self.detours).push(detour);
+    pub(crate) fn give_back(&self, way: Way) {
+        lock(&self.detours).push(way);
     }
 }

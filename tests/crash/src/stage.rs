@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::check::{Facts, Findings, Invariant, Limits, Recovery, Running, Told, Violation, check};
-use crate::faults::{Entry, Faults};
+use crate::faults::{Entry, Fault, Faults};
 use crate::history::{History, Kind, Outcome};
 use crate::infra::Infra;
 use crate::load::{Clients, Load};
@@ -36,6 +36,8 @@ pub struct Plan {
     pub seed: u64,
     /// For how long there are load and faults.
     pub lasts: Duration,
+    /// A fault that comes before those that the seed draws, on and then off for so long.
+    pub first: Option<(Fault, Duration)>,
     /// What clients do.
     pub load: Load,
     /// The application.
@@ -57,6 +59,7 @@ impl Plan {
             name: name.to_owned(),
             seed,
             lasts,
+            first: None,
             load: Load::default(),
             binary: binary.to_owned(),
             env: Vec::new(),
@@ -149,7 +152,14 @@ impl Stage {
     pub async fn storm(&self) -> Result<(), String> {
         let until = Instant::now() + self.plan.lasts;
         let load = crate::load::run(self.clients.clone(), &self.plan.load, self.plan.seed, until);
-        let (faults, ()) = tokio::join!(self.faults.drive(self.plan.seed, until), load);
+        let faults = async {
+            if let Some((first, on)) = self.plan.first {
+                self.faults.round(&[first], on).await?;
+                sleep(on).await;
+            }
+            self.faults.drive(self.plan.seed, until).await
+        };
+        let (faults, ()) = tokio::join!(faults, load);
         faults
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use foldstream_local::{Detour, free_port};
+use foldstream_local::free_port;
 use foldstream_testkit::proxy::Proxy;
 use foldstream_testkit::{eventually, unique};
 use nix::sys::signal::{Signal, kill};
@@ -14,7 +14,7 @@ use system_tests::process::Process;
 use system_tests::shop::command_of;
 use system_tests::{sockets, sql};
 
-use crate::infra::Infra;
+use crate::infra::{Infra, Way};
 use crate::ledger::{APP_NAME, SERVICE};
 
 /// A start against infrastructure that is there; more where others run beside it.
@@ -88,7 +88,8 @@ pub struct World {
     pub infra: Arc<Infra>,
     /// From relays to Kafka.
     pub kafka_link: Proxy,
-    detour: Detour,
+    /// Given back at the end.
+    detour: Mutex<Option<Way>>,
     /// The name of the application, of its topic and its databases.
     app: String,
     seats: Vec<Seat>,
@@ -116,9 +117,11 @@ impl World {
         env: Vec<(String, String)>,
     ) -> Result<Self, String> {
         fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        let detour = infra.take_detour().ok_or("too many worlds at a time")?;
+        let (detour, socket) = infra.take_detour().ok_or("too many worlds at a time")?;
         let target = format!("127.0.0.1:{}", detour.listen);
-        let kafka_link = Proxy::on_port(detour.advertise, target).await;
+        let own = socket.try_clone().map_err(|error| error.to_string())?;
+        let kafka_link = Proxy::on_socket(own, target).await;
+        let detour = Mutex::new(Some((detour, socket)));
         let app = unique("ledger");
         let postgres = infra.local.postgres_url("postgres");
         for purpose in ["registry", SERVICE, "read"] {
@@ -400,7 +403,9 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.infra.give_back(self.detour);
+        if let Some(way) = lock(&self.detour).take() {
+            self.infra.give_back(way);
+        }
     }
 }
 

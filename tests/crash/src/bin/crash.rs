@@ -80,10 +80,10 @@ async fn run(asked: &Asked) -> Result<Report, String> {
     let progress = tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            let attempts = history.attempts.lock().map(|all| all.clone()).unwrap_or_default();
+            let Ok(attempts) = history.attempts.lock() else { return };
             let ok = attempts.iter().filter(|a| matches!(a.outcome, Outcome::Ok { .. })).count();
-            let total = attempts.len();
-            eprintln!("{:>5} s  {total} requests, {ok} ok", began.elapsed().as_secs());
+            let (seconds, requests) = (began.elapsed().as_secs(), attempts.len());
+            eprintln!("{seconds:>5} s  {requests} requests, {ok} ok");
         }
     });
     let stormed = stage.storm().await;
