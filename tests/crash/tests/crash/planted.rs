@@ -32,9 +32,6 @@ async fn stage(name: &str, planted: Option<Planted>) -> Stage {
     let mut plan = Plan::new(binary, name, 0, Duration::ZERO);
     plan.limits = Limits { drained: Duration::from_secs(20), ..Limits::default() };
     plan.env.extend(planted.map(|planted| (VARIABLE.to_owned(), format!("{planted:?}"))));
-    if let Ok(filter) = std::env::var("CRASH_LOG") {
-        plan.env.push(("LOG_FILTER".into(), filter));
-    }
     plan.again = format!("cargo test -p crash-tests --test crash {name}");
     let infra = Infra::shared().await.expect("real Kafka and Postgres start");
     Stage::start(plan, infra).await.expect("it starts")
