@@ -112,12 +112,9 @@ fn json<T: serde::Serialize>(value: &T) -> Result<String, sqlx::Error> {
     serde_json::to_string(value).map_err(|e| sqlx::Error::Encode(e.into()))
 }
 
-fn kept(verdict: &Verdict, others: &Others) -> Result<String, sqlx::Error> {
-    if others.streams.is_empty() {
-        return json(verdict);
-    }
-    let (verdict, part, others) = (verdict.clone(), others.part, others.accepted.clone());
-    json(&KeptVerdict { verdict, part, others })
+fn kept(verdict: &Verdict, request: Uuid, others: &Others) -> Result<String, sqlx::Error> {
+    let (verdict, request) = (verdict.clone(), Some(request));
+    json(&KeptVerdict { verdict, request, part: others.part, others: others.accepted.clone() })
 }
 
 impl<'a> Arguments<'a> {
@@ -156,7 +153,9 @@ impl<'a> Arguments<'a> {
             all.k_hash.push(&key.request_hash);
             all.k_version.push(big(command.version));
             all.k_verdict.push(match &command.outcome {
-                Outcome::Verdict(verdict) => Some(kept(verdict, &command.others)?),
+                Outcome::Verdict(verdict) => {
+                    Some(kept(verdict, command.job.request, &command.others)?)
+                }
                 Outcome::Unmet(_) => None,
             });
         }

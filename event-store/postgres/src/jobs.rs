@@ -2,7 +2,7 @@
 
 use crate::several::AcceptedPart;
 use crate::{Execute, ExecuteError, Executed, Expected};
-use foldstream_core::{AnyCommand, At, StreamRef};
+use foldstream_core::{AnyCommand, At, StreamRef, Uuid};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,6 +42,8 @@ pub(crate) struct Job {
     pub(crate) stream: Arc<StreamRef>,
     pub(crate) partition: i32,
     pub(crate) execute: Execute,
+    /// Tells it from a repeat under the same idempotency key.
+    pub(crate) request: Uuid,
     pub(crate) deadline: Instant,
     pub(crate) phase: Arc<Phase>,
     /// How often another writer was faster.

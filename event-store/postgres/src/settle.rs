@@ -126,10 +126,10 @@ fn answer_stored(job: Job, stored: &Stored, others: Option<&Vec<Place>>, store: 
         return;
     }
     let token = token_of(store, stored.place.iter().chain(others.into_iter().flatten()));
-    let KeptVerdict { verdict, part, others } = stored.kept.clone();
-    // The verdict of a try of ours, of which nobody knew whether it had reached the database, is
+    let KeptVerdict { verdict, request, part, others } = stored.kept.clone();
+    // The verdict of a try of its own, of which nobody knew whether it had reached the database, is
     // no replay.
-    let replayed = !job.unsettled;
+    let replayed = request != Some(job.request);
     job.answer(Answer { result: Ok(Executed { verdict, token, replayed }), part, others });
 }
 

@@ -100,6 +100,8 @@ pub struct ExecuteAllError {
 pub(crate) struct KeptVerdict {
     #[serde(flatten)]
     pub(crate) verdict: Verdict,
+    /// Which request it was given to first; to any other it is a replay.
+    pub(crate) request: Option<Uuid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) part: Option<usize>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -208,12 +210,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_key_keeps_of_one_stream_is_its_verdict_alone() {
+    fn what_a_key_keeps_of_one_stream_is_its_verdict_and_to_whom_it_was_given() {
         let verdict = Verdict::Accepted { version: 3, events: Vec::new() };
-        let alone = serde_json::to_value(&verdict).unwrap();
-        let kept = KeptVerdict { verdict, part: None, others: Vec::new() };
-        assert_eq!(serde_json::to_value(&kept).unwrap(), alone);
-        assert_eq!(serde_json::from_value::<KeptVerdict>(alone).unwrap(), kept);
+        let mut json = serde_json::to_value(&verdict).unwrap();
+        json["request"] = serde_json::to_value(Uuid::max()).unwrap();
+        let kept =
+            KeptVerdict { verdict, request: Some(Uuid::max()), part: None, others: Vec::new() };
+        assert_eq!(serde_json::to_value(&kept).unwrap(), json);
+        assert_eq!(serde_json::from_value::<KeptVerdict>(json).unwrap(), kept);
     }
 
     #[test]
@@ -222,7 +226,8 @@ mod tests {
             Refused { status: 409, code: "no".into(), detail: "no".into(), pointer: None };
         let stream = StreamRef::new("shop.orders", "1");
         let others = vec![AcceptedPart { stream, version: u64::MAX, events: Vec::new() }];
-        let kept = KeptVerdict { verdict: Verdict::Refused(refused), part: Some(1), others };
+        let (verdict, request) = (Verdict::Refused(refused), Some(Uuid::max()));
+        let kept = KeptVerdict { verdict, request, part: Some(1), others };
         let json = serde_json::to_value(&kept).unwrap();
         assert_eq!(json["others"][0]["topic"], "shop.orders");
         assert_eq!(json["others"][0]["stream_id"], "1");

@@ -199,6 +199,7 @@ impl EventStore {
             stream,
             partition,
             execute,
+            request: Uuid::new_v4(),
             deadline,
             phase: phase.clone(),
             conflicts: 0,

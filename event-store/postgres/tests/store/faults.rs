@@ -48,7 +48,7 @@ pub async fn lock_heads(database: &TestDatabase) -> PgConnection {
     lock
 }
 
-fn start(
+pub fn start(
     store: &EventStore,
     execute: foldstream_postgres::Execute,
 ) -> tokio::task::JoinHandle<Result<Executed, ExecuteError>> {

@@ -4,6 +4,7 @@
 mod accounts;
 mod append;
 mod carts;
+mod cuts;
 mod faults;
 mod idempotency;
 mod outbox;

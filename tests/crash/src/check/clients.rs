@@ -228,10 +228,8 @@ fn later_ones(facts: &Facts, key: &str, attempts: &[&Attempt], findings: &mut Fi
         let same = later.op == verdict.op;
         let fits = match &later.outcome {
             Outcome::Info(_) => true,
-            // Not always marked as a replay: a request whose own append broke off cannot tell
-            // its own verdict from that of an earlier one.
-            Outcome::Ok { .. } => same,
-            Outcome::Fail { code, .. } if is_refusal(code) => same,
+            Outcome::Ok { replayed, .. } => same && *replayed,
+            Outcome::Fail { code, replayed, .. } if is_refusal(code) => same && *replayed,
             Outcome::Fail { status, code, .. } => match code.as_str() {
                 "idempotency-key-reused" => !same,
                 "idempotency-key-in-progress" => true,
