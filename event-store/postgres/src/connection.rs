@@ -9,6 +9,10 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
+/// A connection that answered within this time is taken to be alive. An older one is asked first:
+/// after a restart of the database those of before are dead.
+pub(crate) const TRUSTED: Duration = Duration::from_millis(50);
+
 /// The database's own limits come a little before ours, so that its answer is a definite one.
 const EARLIER: Duration = Duration::from_millis(500);
 
@@ -131,6 +135,11 @@ impl Connections {
             .max_connections(most)
             .acquire_timeout(timings.connect)
             .test_before_acquire(false)
+            .before_acquire(|connection, past| {
+                Box::pin(
+                    async move { Ok(past.idle_for < TRUSTED || connection.ping().await.is_ok()) },
+                )
+            })
             .idle_timeout(Duration::from_secs(600))
             .connect_lazy_with(options);
         Connections { pool, wait, call: timings.call }

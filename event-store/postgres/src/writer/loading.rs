@@ -3,18 +3,14 @@
 use super::Writer;
 use crate::StoreError;
 use crate::cache::Cached;
-use crate::connection::{connect, in_time};
+use crate::connection::{TRUSTED, connect, in_time};
 use crate::jobs::Job;
 use crate::reading::{Until, Wanted, read_pages};
 use foldstream_core::StreamRef;
 use sqlx::PgConnection;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
-
-/// A connection that answered within this time is taken to be alive.
-const PROBED: Duration = Duration::from_millis(50);
 
 /// The states that the commands of a round build on; those that cannot be read say why not.
 pub(super) type States = HashMap<Arc<StreamRef>, Result<Cached, String>>;
@@ -58,7 +54,7 @@ impl Writer {
     /// A connection that was idle may be dead. An append that finds that out leaves an unknown
     /// outcome behind, a question does not.
     async fn probe(&mut self) -> Result<(), StoreError> {
-        if self.answered.elapsed() >= PROBED {
+        if self.answered.elapsed() >= TRUSTED {
             let within = self.common.timings.call;
             let connection = self.connected().await?;
             in_time(within, sqlx::query("select 1").execute(connection)).await?;
